@@ -1,0 +1,221 @@
+"""Deep recursive feature machines: layers learned from AGOPs, without backpropagation.
+
+A layer scales rows to unit norm, fits a kernel machine, takes its AGOP M divided by its largest entry, and
+maps x -> phi(M^(1/2) x) with untrained random features phi.
+
+References:
+    Beaglehole, Sukenik, Mondelli and Belkin (2024), Algorithm 1 (Deep RFM).
+"""
+
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from dnc_jax.agop import kernel_agop_core
+from dnc_jax.errors import FitError
+from dnc_jax.kernels import Radial
+from dnc_jax.linalg import Solver, cholesky_solve, matmul, psd_power, unit_rows
+from dnc_jax.machine import (
+    FitDiagnostics,
+    KernelMachine,
+    check_fit,
+    check_fit_arguments,
+    kernel_machine_core,
+)
+from dnc_jax.rfm import RFM
+from dnc_jax.types import FeatureMap, FeatureSampler, Scalar, Stages
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DeepRFMLayer:
+    """A fitted layer: its predictor on unit rows, M (d, d), M^(1/2) (d, d) and the random features."""
+
+    machine: KernelMachine | RFM
+    feature_matrix: Array
+    feature_root: Array
+    features: FeatureMap
+
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n p"]:
+        """Returns what the layer passes on: phi(M^(1/2) x) of rows scaled to unit norm."""
+        return stages(self, x).nonlinear
+
+
+class LayerDiagnostics(NamedTuple):
+    """What tells whether a layer can be trusted: a few numbers, read once by the host.
+
+    spread is the mean over points of the squared distance to the nearest other point, of unit rows: what
+    the kernel must still resolve. See `relative_error_estimate`.
+    """
+
+    fit: FitDiagnostics
+    feature_matrix_is_finite: Bool[Array, ""]
+    cancellation: Float[Array, ""]
+    is_direct: Bool[Array, ""]
+
+
+def stages(layer: DeepRFMLayer, x: Float[Array, "n d"]) -> Stages:
+    """Returns x with unit rows, M^(1/2) x, and phi(M^(1/2) x)."""
+    inputs = unit_rows(x)
+    linear = matmul(inputs, layer.feature_root)
+    return Stages(inputs, linear, layer.features(linear))
+
+
+def deep_rfm_layer_core(
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    features: FeatureMap,
+    *,
+    kernel: Radial,
+    ridge: Scalar,
+    num_iters: int = 1,
+    solver: Solver = cholesky_solve,
+) -> tuple[DeepRFMLayer, LayerDiagnostics]:
+    """Returns the layer of `fit_deep_rfm_layer` for given features, and its diagnostics, unchecked.
+
+    For use under jit, vmap or scan; num_iters and solver are static.
+    """
+    inputs = unit_rows(x)
+    predictor, fit = kernel_machine_core(kernel, inputs, targets, ridge, solver)
+    gram, agop_diagnostics = kernel_agop_core(predictor)
+    matrix = _by_largest(gram)
+    for _ in range(num_iters - 1):
+        previous, root = matrix, psd_power(matrix, 0.5)
+        machine, fit = kernel_machine_core(kernel, matmul(inputs, root), targets, ridge, solver)
+        gram, agop_diagnostics = kernel_agop_core(machine)
+        matrix = _by_largest(matmul(root, matmul(gram, root)))
+        predictor = RFM(machine, previous, root)
+    features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
+    layer = DeepRFMLayer(predictor, matrix, psd_power(matrix, 0.5), features)
+    return layer, LayerDiagnostics(fit, jnp.all(jnp.isfinite(matrix)), *agop_diagnostics)
+
+
+def _by_largest(gram: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    # The largest entry of a positive semidefinite matrix lies on its diagonal.
+    return gram / jnp.max(jnp.diagonal(gram))
+
+
+_jitted_core = jax.jit(deep_rfm_layer_core, static_argnames=("num_iters", "solver"))
+
+
+def fit_deep_rfm_layer(
+    key: PRNGKeyArray,
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    *,
+    kernel: Radial,
+    ridge: float,
+    sample_features: FeatureSampler,
+    num_iters: int = 1,
+    solver: Solver | None = None,
+) -> DeepRFMLayer:
+    """Returns one fitted layer: unit rows, kernel machine, AGOP / its largest entry = M, random features.
+
+    Called eagerly: a jitted core, then one host read that may raise.
+
+    Args:
+        sample_features: Called as sample_features(key, d), with d the number of columns of x.
+        num_iters: AGOP updates of M; after the first the machine is fitted on M^(1/2) x.
+
+    Raises:
+        ValueError: If an argument is out of range, or x or targets hold values that are not finite.
+        FitError: If the system is singular in the dtype of x, or the AGOP is zero.
+    """
+    layer, _ = fit_deep_rfm_layer_with_diagnostics(
+        key,
+        x,
+        targets,
+        kernel=kernel,
+        ridge=ridge,
+        sample_features=sample_features,
+        num_iters=num_iters,
+        solver=solver,
+    )
+    return layer
+
+
+def fit_deep_rfm_layer_with_diagnostics(
+    key: PRNGKeyArray,
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    *,
+    kernel: Radial,
+    ridge: float,
+    sample_features: FeatureSampler,
+    num_iters: int = 1,
+    solver: Solver | None = None,
+    where: str = "layer",
+) -> tuple[DeepRFMLayer, LayerDiagnostics]:
+    """Returns `fit_deep_rfm_layer` with its diagnostics, for callers that report them.
+
+    where names the layer in errors.
+    """
+    check_fit_arguments(kernel, x, targets, ridge)
+    if num_iters < 1:
+        raise ValueError(f"num_iters must be at least 1 AGOP update: got {num_iters}")
+    features = sample_features(key, x.shape[1])
+    layer, diagnostics = _jitted_core(
+        x, targets, features, kernel=kernel, ridge=ridge, num_iters=num_iters, solver=solver or cholesky_solve
+    )
+    diagnostics = jax.device_get(diagnostics)
+    check_fit(diagnostics.fit, x, targets, ridge, where)
+    if not diagnostics.feature_matrix_is_finite:
+        raise FitError(
+            f"the AGOP of the {where} is 0 or not finite, so M cannot be scaled by its largest entry: the "
+            f"predictor of n = {x.shape[0]} points is constant; are all rows of x or all targets equal?"
+        )
+    return layer, diagnostics
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DeepRFM:
+    """Fitted layers; called on rows it predicts with the machine of the last layer."""
+
+    layers: tuple[DeepRFMLayer, ...]
+
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n c"]:
+        """Returns the predictions of the last layer's machine at the rows of x."""
+        for layer in self.layers[:-1]:
+            x = layer(x)
+        return self.layers[-1].machine(unit_rows(x))
+
+
+def fit_deep_rfm(
+    key: PRNGKeyArray,
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    *,
+    depth: int,
+    kernel: Radial,
+    ridge: float,
+    sample_features: FeatureSampler,
+    num_iters: int = 1,
+    solver: Solver | None = None,
+) -> DeepRFM:
+    """Returns depth layers, each fitted by `fit_deep_rfm_layer` on what the one before passes on.
+
+    Layer l, counted from 0, draws its features with fold_in(key, l).
+    """
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1 layer: got {depth}")
+    layers = []
+    for index in range(depth):
+        fit = partial(fit_deep_rfm_layer_with_diagnostics, where=f"layer {index + 1} of {depth}")
+        layer, _ = fit(
+            jax.random.fold_in(key, index),
+            x,
+            targets,
+            kernel=kernel,
+            ridge=ridge,
+            sample_features=sample_features,
+            num_iters=num_iters,
+            solver=solver,
+        )
+        layers.append(layer)
+        x = layer(x)
+    return DeepRFM(tuple(layers))

@@ -1,0 +1,149 @@
+"""Kernel machines: kernel ridge regression, its diagnostics, and the checks that may raise."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dnc_jax.errors import FitError
+from dnc_jax.kernels import Radial
+from dnc_jax.linalg import Solver, check_ridge, cholesky_solve, matmul
+from dnc_jax.types import Scalar
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KernelMachine:
+    """A fitted predictor f(x) = sum_m kernel(x, centers_m) weights_m; centers (m, d), weights (m, c)."""
+
+    kernel: Radial
+    centers: Array
+    weights: Array
+
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n c"]:
+        """Returns the predictions at the rows of x."""
+        return matmul(self.kernel(x, self.centers), self.weights)
+
+
+class FitDiagnostics(NamedTuple):
+    """What tells whether a fit can be trusted: three numbers, read once by the host.
+
+    residual is |(K + ridge I) weights - targets| / |targets|, Frobenius; condition_estimate that of
+    K + ridge I in the 2-norm.
+    """
+
+    finite: Bool[Array, ""]
+    residual: Float[Array, ""]
+    condition_estimate: Float[Array, ""]
+
+
+def kernel_machine_core(
+    kernel: Radial,
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    ridge: Scalar,
+    solver: Solver = cholesky_solve,
+) -> tuple[KernelMachine, FitDiagnostics]:
+    """Returns the machine with weights (K + ridge I)^-1 targets, and its diagnostics, unchecked.
+
+    For use under jit, vmap or scan; `fit_kernel_machine` is the same with the check.
+    """
+    gram = kernel(x, x)
+    regularized = gram + ridge * jnp.eye(x.shape[0], dtype=gram.dtype)
+    weights, condition_estimate = solver(regularized, targets)
+    residual = jnp.linalg.norm(matmul(regularized, weights) - targets) / jnp.linalg.norm(targets)
+    finite = jnp.all(jnp.isfinite(weights))
+    return KernelMachine(kernel, x, weights), FitDiagnostics(finite, residual, condition_estimate)
+
+
+def fit_kernel_machine(
+    kernel: Radial,
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    *,
+    ridge: float,
+    solver: Solver | None = None,
+) -> KernelMachine:
+    """Returns the kernel ridge regression of targets on x: weights (K + ridge I)^-1 targets.
+
+    The ridge is added to the Gram matrix as it is, not multiplied by n. No jitter is ever added. Called
+    eagerly: a jitted core, then one host read that may raise. solver None is `cholesky_solve`.
+
+    Raises:
+        ValueError: If an argument is out of range, or x or targets hold values that are not finite.
+        FitError: If the system is singular in the dtype of x.
+    """
+    check_fit_arguments(kernel, x, targets, ridge)
+    machine, diagnostics = _jitted_core(kernel, x, targets, ridge, solver or cholesky_solve)
+    check_fit(diagnostics, x, targets, ridge)
+    return machine
+
+
+_jitted_core = jax.jit(kernel_machine_core, static_argnames="solver")
+
+
+def check_fit_arguments(
+    kernel: Radial, x: Float[Array, "n d"], targets: Float[Array, "n c"], ridge: Scalar
+) -> None:
+    """Raises ValueError for shapes, dtypes or hyper-parameters that no fit can use."""
+    if x.ndim != 2 or targets.ndim != 2:
+        raise ValueError(
+            f"x and targets must be matrices (n, d) and (n, c): got shapes {x.shape} and {targets.shape}; "
+            "for one output pass targets[:, None]"
+        )
+    if x.shape[0] != targets.shape[0] or x.shape[0] == 0:
+        raise ValueError(
+            f"x and targets must have the same number of rows, at least 1: got {x.shape[0]} and "
+            f"{targets.shape[0]}"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype != targets.dtype:
+        raise ValueError(
+            f"x and targets must share one floating dtype: got {x.dtype} and {targets.dtype}; "
+            "convert with .astype"
+        )
+    check_ridge(ridge)
+    kernel.check()
+
+
+def check_finite(name: str, values: Float[Array, "n d"]) -> None:
+    """Raises ValueError if values, read on the host, are not all finite."""
+    bad_rows = jnp.flatnonzero(~jnp.all(jnp.isfinite(values), axis=1))
+    if bad_rows.size:
+        count = int(jnp.sum(~jnp.isfinite(values)))
+        raise ValueError(
+            f"{name} must be finite: got {count} NaN or infinite values in {bad_rows.size} rows, the first "
+            f"in row {int(bad_rows[0])}; remove or impute them"
+        )
+
+
+def check_fit(
+    diagnostics: FitDiagnostics,
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    ridge: float,
+    where: str = "kernel machine",
+) -> None:
+    """Raises if the diagnostics of a fit, read on the host, say that its weights cannot be trusted.
+
+    Raises:
+        ValueError: If the cause is values of x or targets that are not finite, or targets all zero.
+        FitError: If the system is singular, or solved with a residual above eps^(1/3).
+    """
+    finite, residual, condition = jax.device_get(diagnostics)
+    tolerance = float(jnp.finfo(x.dtype).eps) ** (1 / 3)
+    if finite and residual <= tolerance:
+        return
+    check_finite("x", x)
+    check_finite("targets", targets)
+    if not jnp.any(targets):
+        raise ValueError("targets must not all be 0: there is nothing to fit; use targets in {-1, +1}")
+    limit = 1 / float(jnp.finfo(x.dtype).eps)
+    reason = f"a residual of {residual:.1e}, above {tolerance:.1e}" if finite else "no finite weights"
+    condition_text = f"about {condition:.1e}" if finite else f"beyond {limit:.1e}"
+    raise FitError(
+        f"the fit of the {where} failed: {reason}, with n = {x.shape[0]}, ridge = {ridge:g}, {x.dtype}, "
+        f"condition number {condition_text} (the dtype carries {limit:.1e}); raise the ridge, use float64, "
+        "or remove duplicate rows"
+    )
