@@ -1,0 +1,1 @@
+"""Command-line experiments built on dnc_jax: everything that touches files, screens and clocks."""

@@ -1,0 +1,1 @@
+"""What the experiments share: data, records, checkpoints, devices and figures."""

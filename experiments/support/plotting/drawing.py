@@ -1,0 +1,83 @@
+"""Draws every figure of a Deep RFM run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from experiments.support.plotting import agop_figures, first_layer, heat_maps, layer_curves
+from experiments.support.plotting.reading import (
+    STAGES,
+    RunConfig,
+    read_array,
+    read_config,
+    read_metrics,
+    recorded_layers,
+)
+from experiments.support.plotting.seed_summary import curve_table, curves, require_metrics
+from experiments.support.plotting.style import STYLE
+from experiments.support.plotting.writing import write_figure
+
+Table = list[dict[str, object]]
+
+
+def draw_figures(workdir: Path) -> list[Path]:
+    """Returns the paths of the png files drawn from the records of a run.
+
+    Each figure is written to `<workdir>/figures` as png and pdf, with a csv of the numbers behind it.
+    Nothing is measured again: curves come from `metrics.jsonl` (all seeds), matrices
+    from `arrays` (first seed).
+
+    Raises:
+        RecordsError: A record is missing or damaged.
+    """
+    with matplotlib.rc_context(STYLE):
+        return [write_figure(workdir / "figures", name, *draw(workdir)) for name, draw in FIGURES.items()]
+
+
+def _collapse(workdir: Path) -> tuple[Figure, Table]:
+    rows = read_metrics(workdir)
+    points = curves(rows, ("nc1", "nc2", "test_nc1", "test_nc2"), STAGES, positive_only=True)
+    require_metrics(points, ("nc1", "nc2"))
+    return layer_curves.collapse_by_layer(points, read_config(workdir)), curve_table(points)
+
+
+def _accuracy(workdir: Path) -> tuple[Figure, Table]:
+    rows = read_metrics(workdir)
+    points = curves(rows, ("train_accuracy", "test_accuracy"), ("machine",), positive_only=False)
+    points += curves(rows, ("nc4",), STAGES, positive_only=False)
+    require_metrics(points, ("train_accuracy", "nc4"))
+    return layer_curves.accuracy_by_layer(points, read_config(workdir)), curve_table(points)
+
+
+def _gram(workdir: Path) -> tuple[Figure, Table]:
+    config, layers = _config_and_layers(workdir)
+    maps = {layer: heat_maps.read_gram_maps(workdir, layer) for layer in heat_maps.selected_layers(layers)}
+    return heat_maps.gram_heat_maps(maps, config), heat_maps.class_cosine_table(maps)
+
+
+def _spectra(workdir: Path) -> tuple[Figure, Table]:
+    config, layers = _config_and_layers(workdir)
+    spectra = {layer: read_array(workdir, layer, "agop_spectrum", ndim=1) for layer in layers}
+    return agop_figures.agop_spectra(spectra, config), agop_figures.spectrum_table(spectra, config)
+
+
+def _first_layer(workdir: Path) -> tuple[Figure, Table]:
+    config = read_config(workdir)
+    matrix = agop_figures.read_feature_matrix(workdir, 1)
+    return first_layer.agop_first_layer(matrix, config), first_layer.first_layer_table(matrix, config)
+
+
+def _config_and_layers(workdir: Path) -> tuple[RunConfig, list[int]]:
+    config = read_config(workdir)
+    return config, recorded_layers(read_metrics(workdir), config.seeds[0])
+
+
+FIGURES: dict[str, Callable[[Path], tuple[Figure, Table]]] = {
+    "collapse_by_layer": _collapse,
+    "accuracy_by_layer": _accuracy,
+    "gram_heat_maps": _gram,
+    "agop_spectra": _spectra,
+    "agop_first_layer": _first_layer,
+}
