@@ -3,7 +3,6 @@
 import csv
 import io
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.support.plotting import draw_figures, drawing
 from experiments.support.plotting.layer_curves import BELOW_FLOOR
 from experiments.support.plotting.reading import STAGES
-from experiments.support.plotting.style import STAGE_STYLES, layer_ticks
+from experiments.support.plotting.style import STAGE_STYLES
 from tests.experiments.plotting_runs import make_run, read_rows, write_rows
 
 NAMES = ["collapse_by_layer", "accuracy_by_layer", "gram_heat_maps", "agop_spectra", "agop_first_layer"]
@@ -152,26 +151,6 @@ def test_one_seed_one_layer_two_classes_no_image_no_held_out(tmp_path):
     assert not any("held-out" in entry or "seeds" in entry for entry in legend)
 
 
-@pytest.mark.parametrize(
-    "dataset", ["$x_{", "<b>", "100%", "$a$", r"\frac{", "two\nlines\x00", "\ud800", "n" * 500]
-)
-def test_hostile_dataset_names_are_shown_as_they_are(tmp_path, dataset):
-    figure = figure_of(make_run(tmp_path, **SMALL, dataset=dataset), "agop_spectra")
-    figure.savefig(io.BytesIO(), format="pdf")
-    setting = next(artist.get_text() for artist in figure.artists)
-    shown = setting.split(", n = 50,000")[0]
-    assert shown.isprintable()
-    assert len(shown) <= 40
-    if dataset.isprintable() and len(dataset) <= 40:
-        assert shown == dataset
-
-
-def test_the_reader_own_latex_setting_is_not_used(run, monkeypatch):
-    draw_only(monkeypatch, "accuracy_by_layer")
-    with matplotlib.rc_context({"text.usetex": True}):
-        assert draw_figures(run)[0].exists()
-
-
 @pytest.mark.parametrize("name", ["collapse_by_layer", "gram_heat_maps"])
 def test_equal_records_give_equal_bytes(drawn, monkeypatch, name):
     workdir, _ = drawn
@@ -195,12 +174,3 @@ def test_a_failed_write_leaves_the_old_figure(run, monkeypatch):
         draw_figures(run)
     assert old.read_bytes() == before
     assert not list(old.parent.glob(".*"))
-
-
-@pytest.mark.parametrize("last", [1, 3, 10, 11, 16, 17, 20, 40, 41, 99, 1000])
-def test_layer_ticks_start_at_one_and_stay_few(last):
-    ticks = layer_ticks(last)
-    assert ticks[0] == 1
-    assert ticks[-1] <= last
-    assert len(ticks) <= 10
-    assert ticks == sorted(set(ticks))

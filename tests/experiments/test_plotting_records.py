@@ -42,6 +42,13 @@ def test_missing_file(run, name):
         draw_figures(run)
 
 
+def test_nothing_is_written_where_a_record_is_missing(run):
+    (run / "arrays" / "layer_02.npz").unlink()
+    with pytest.raises(RecordsError, match="a record is missing"):
+        draw_figures(run)
+    assert not (run / "figures").exists()
+
+
 def test_missing_workdir(tmp_path):
     with pytest.raises(RecordsError, match="a record is missing"):
         draw_figures(tmp_path / "nowhere")

@@ -33,7 +33,9 @@ def draw_figures(workdir: Path) -> list[Path]:
         RecordsError: A record is missing or damaged.
     """
     with matplotlib.rc_context(STYLE):
-        return [write_figure(workdir / "figures", name, *draw(workdir)) for name, draw in FIGURES.items()]
+        # All are drawn before the first is written, so that a damaged record leaves the old figures together.
+        drawn = {name: draw(workdir) for name, draw in FIGURES.items()}
+        return [write_figure(workdir / "figures", name, *parts) for name, parts in drawn.items()]
 
 
 def _collapse(workdir: Path) -> tuple[Figure, Table]:
