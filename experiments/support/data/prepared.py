@@ -1,0 +1,118 @@
+"""Reads datasets prepared by TensorFlow Datasets in the array_record format, without TensorFlow."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.support.data.catalog import Description
+from experiments.support.data.emnist import upright
+from experiments.support.data.images import DataError, Split, Unavailable
+from experiments.support.data.source import Source
+
+_FORMAT = "array_record"
+_BATCH_SIZE = 4096
+# TFDS waits ever longer between its ten tries, minutes in all.
+_MAX_RETRIES = 1
+
+
+def find_prepared(description: Description, data_dir: Path | None) -> Source:
+    """Returns the prepared dataset under `data_dir`, or under TFDS's own folder where that is None.
+
+    Raises:
+        Unavailable: There is none, or it is stored in a format without random access.
+        DataError: It is there and cannot be opened.
+    """
+    tfds = _import_tfds()
+    root = Path(data_dir or tfds.core.constants.DATA_DIR)
+    folder = root / description.tfds_name
+    if not any(folder.glob("*/dataset_info.json")):
+        raise Unavailable(f"no prepared dataset in {folder}")
+    try:
+        parts = tfds.data_source(
+            description.tfds_name,
+            split=["train", "test"],
+            data_dir=root,
+            download=False,
+            builder_kwargs={"file_format": _FORMAT},
+        )
+    except NotImplementedError as error:
+        raise Unavailable(f"the dataset in {folder} is not in the {_FORMAT} format") from error
+    except Exception as error:
+        raise _damaged(folder, error) from error
+    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
+    words = f"TensorFlow Datasets {description.tfds_name} ({_FORMAT}) in {root}"
+    return Source(words, files, partial(_read_splits, parts, description, folder))
+
+
+def prepare(description: Description, data_dir: Path | None) -> Source:
+    """Returns the dataset after TFDS has downloaded and prepared it, which takes TensorFlow.
+
+    Raises:
+        Unavailable: TensorFlow is not installed, or the preparation failed.
+    """
+    tfds = _import_tfds()
+    if importlib.util.find_spec("tensorflow") is None:
+        raise Unavailable("TensorFlow is not installed")
+    root = Path(data_dir or tfds.core.constants.DATA_DIR)
+    try:
+        with _few_retries(tfds):
+            tfds.builder(description.tfds_name, data_dir=root, file_format=_FORMAT).download_and_prepare()
+    except Exception as error:
+        raise Unavailable(f"preparation failed: {one_line(error)}") from error
+    return find_prepared(description, root)
+
+
+def one_line(error: BaseException) -> str:
+    """Returns the kind and the first line of an error's text."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _import_tfds() -> Any:  # noqa: ANN401 (a module without type information)
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise Unavailable(f"tensorflow-datasets is not usable ({one_line(error)})") from error
+    return tensorflow_datasets
+
+
+@contextlib.contextmanager
+def _few_retries(tfds: Any) -> Iterator[None]:  # noqa: ANN401 (a module without type information)
+    downloader = tfds.core.download.downloader
+    usual = downloader.MAX_RETRIES
+    downloader.MAX_RETRIES = _MAX_RETRIES
+    try:
+        yield
+    finally:
+        downloader.MAX_RETRIES = usual
+
+
+def _read_splits(parts: Sequence[Any], description: Description, folder: Path) -> tuple[Split, Split]:
+    try:
+        train, test = (_read_split(part, description.image_shape) for part in parts)
+    except Exception as error:
+        raise _damaged(folder, error) from error
+    return (upright(train), upright(test)) if description.name == "emnist" else (train, test)
+
+
+def _read_split(part: Any, image_shape: tuple[int, int, int]) -> Split:  # noqa: ANN401
+    images = np.empty((len(part), *image_shape), np.uint8)
+    labels = np.empty(len(part), np.int64)
+    for start in range(0, len(part), _BATCH_SIZE):
+        rows = range(start, min(start + _BATCH_SIZE, len(part)))
+        examples = part.__getitems__(list(rows))
+        images[rows.start : rows.stop] = [example["image"] for example in examples]
+        labels[rows.start : rows.stop] = [example["label"] for example in examples]
+    return Split(images, labels)
+
+
+def _damaged(folder: Path, error: BaseException) -> DataError:
+    return DataError(
+        f"the prepared dataset in {folder} is damaged: got {one_line(error)}, expected readable {_FORMAT} "
+        "files; prepare it again or move the folder elsewhere"
+    )

@@ -1,0 +1,201 @@
+"""From stored images to training data: seeded subsets, standardized pixels, targets in {-1, +1}."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+from numpy.typing import DTypeLike
+
+from experiments.support.data.images import DataError, Images, Split, check_labels
+from experiments.support.data.stratify import stratified_subset
+
+_DEFAULT_NUM_TEST = 1000
+# Independent random streams of one seed.
+_TRAIN, _TEST, _NOISE = range(3)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows of standardized pixels, their class numbers, and targets: +1 at the class, -1 elsewhere."""
+
+    inputs: Float[np.ndarray, "n d"]
+    labels: Int[np.ndarray, "n"]
+    targets: Float[np.ndarray, "n k"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Training and test data of one run."""
+
+    train: Dataset
+    test: Dataset
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+
+def prepare(
+    images: Images,
+    *,
+    num_train: int | None,
+    num_test: int | None,
+    seed: int,
+    label_noise: float = 0.0,
+    own_statistics: bool = False,
+    dtype: DTypeLike = np.float64,
+) -> Prepared:
+    """Returns seeded stratified subsets with standardized pixels, in a seeded random order.
+
+    Pixels are scaled to [0, 1], then each is standardized by its mean and standard deviation over the
+    training subset; a pixel that is constant there becomes 0 in both subsets.
+
+    Args:
+        num_train: None takes the whole training split.
+        num_test: None takes up to 1000 points of the test split.
+        label_noise: fraction of the training labels that are permuted among themselves; inputs stay.
+        own_statistics: standardize the test subset by its own mean and standard deviation, as the code
+            released with Beaglehole et al. (2024) does.
+
+    Raises:
+        DataError: A size, the seed or the noise is out of range, or the data cannot be trained on.
+    """
+    _check_trainable(images)
+    sizes = _sizes(images, num_train, num_test)
+    if seed < 0:
+        raise DataError(f"seed is negative: got {seed}, expected at least 0; choose another seed")
+    train = _subset(images.train, sizes[0], images.num_classes, np.random.default_rng([seed, _TRAIN]))
+    test = _subset(images.test, sizes[1], images.num_classes, np.random.default_rng([seed, _TEST]))
+    x, z = _scaled(train, images.max_value, dtype), _scaled(test, images.max_value, dtype)
+    constant = _constant_pixels(x)
+    if constant.all():
+        raise DataError(
+            f"all pixels are constant in the training subset of {images.name}: got {constant.size} constant "
+            "pixels, expected some that vary; check the images or take more of them"
+        )
+    # The test rows first: standardizing is done in place, and they may need the training rows' statistics.
+    _standardize(z, *((z, _constant_pixels(z)) if own_statistics else (x, constant)))
+    _standardize(x, x, constant)
+    labels = _permuted(train.labels, label_noise, np.random.default_rng([seed, _NOISE]))
+    return Prepared(
+        _dataset(x, labels, images.num_classes),
+        _dataset(z, test.labels, images.num_classes),
+        images.num_classes,
+        images.train.images.shape[1:],
+        images.class_names,
+    )
+
+
+def contradicting_duplicates(
+    inputs: Num[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]
+) -> list[tuple[int, int]]:
+    """Returns pairs of equal rows with different labels, each row against the first that equals it.
+
+    No function can take both labels there, so a fit without ridge has no solution. One pass over the rows.
+    """
+    first: dict[bytes, int] = {}
+    pairs = []
+    # Adding 0 turns -0.0 into 0.0: equal numbers must have equal bytes.
+    for index, row in enumerate(inputs + 0.0):
+        earliest = first.setdefault(row.tobytes(), index)
+        if labels[earliest] != labels[index]:
+            pairs.append((earliest, index))
+    return pairs
+
+
+def _check_trainable(images: Images) -> None:
+    for part, split in (("training", images.train), ("test", images.test)):
+        where = f"the {part} split of {images.name}"
+        _check_finite(split.images, where)
+        check_labels(split.labels, num_classes=images.num_classes, where=where)
+    counts = np.bincount(images.train.labels, minlength=images.num_classes)
+    if np.count_nonzero(counts) < 2:
+        raise DataError(
+            f"training data of {images.name} has only one class: got {np.count_nonzero(counts)} class with "
+            f"points, expected at least 2; check the labels ({images.source})"
+        )
+    if not counts.all():
+        empty = [images.class_names[k] for k in np.flatnonzero(counts == 0)]
+        raise DataError(
+            f"classes of {images.name} have no training point: got none of {', '.join(empty)}, expected at "
+            f"least 1 of each of the {images.num_classes} classes; check the labels ({images.source})"
+        )
+
+
+def _check_finite(pixels: Num[np.ndarray, "n h w c"], where: str) -> None:
+    if pixels.dtype.kind != "f":
+        return
+    broken = np.argwhere(~np.isfinite(pixels))
+    if len(broken):
+        raise DataError(
+            f"pixels are NaN or infinite in {where}: got {len(broken)}, the first at index "
+            f"{tuple(broken[0].tolist())}, expected finite numbers; repair or drop these images"
+        )
+
+
+def _sizes(images: Images, num_train: int | None, num_test: int | None) -> tuple[int, int]:
+    available = len(images.train.labels), len(images.test.labels)
+    wanted_train = available[0] if num_train is None else num_train
+    wanted_test = min(_DEFAULT_NUM_TEST, available[1]) if num_test is None else num_test
+    for argument, wanted, lowest, present in (
+        ("num_train", wanted_train, images.num_classes, available[0]),
+        ("num_test", wanted_test, 1, available[1]),
+    ):
+        if wanted > present:
+            raise DataError(
+                f"{argument} is larger than the split of {images.name}: got {wanted}, expected at most "
+                f"{present}; ask for fewer points"
+            )
+        if wanted < lowest:
+            raise DataError(
+                f"{argument} is too small for {images.name} with its {images.num_classes} classes: got "
+                f"{wanted}, expected at least {lowest}; ask for more points"
+            )
+    return wanted_train, wanted_test
+
+
+def _subset(split: Split, size: int, num_classes: int, rng: np.random.Generator) -> Split:
+    chosen = stratified_subset(split.labels, size, num_classes=num_classes, rng=rng)
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def _scaled(split: Split, max_value: float, dtype: DTypeLike) -> Float[np.ndarray, "n d"]:
+    rows = split.images.reshape(len(split.images), -1).astype(dtype)
+    rows /= max_value
+    return rows
+
+
+def _constant_pixels(rows: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, "d"]:
+    # Not by the standard deviation: rounding of the mean leaves it above 0.
+    return rows.min(axis=0) == rows.max(axis=0)
+
+
+def _standardize(
+    rows: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], constant: Bool[np.ndarray, "d"]
+) -> None:
+    mean = reference.mean(axis=0, dtype=np.float64)
+    deviation = np.where(constant, 1.0, reference.std(axis=0, dtype=np.float64))
+    rows -= mean.astype(rows.dtype)
+    rows /= deviation.astype(rows.dtype)
+    rows[:, constant] = 0
+
+
+def _permuted(
+    labels: Int[np.ndarray, "n"], fraction: float, rng: np.random.Generator
+) -> Int[np.ndarray, "n"]:
+    if not 0 <= fraction <= 1:
+        raise DataError(f"label_noise is out of range: got {fraction}, expected 0 to 1; it is a fraction")
+    num_permuted = round(fraction * len(labels))
+    if fraction > 0 and num_permuted < 2:
+        raise DataError(
+            f"label_noise is too small: got {fraction} of {len(labels)} labels, expected at least 2 labels "
+            "to permute; ask for more noise or for 0"
+        )
+    chosen = rng.permutation(len(labels))[:num_permuted]
+    noisy = labels.copy()
+    noisy[chosen] = labels[rng.permutation(chosen)]
+    return noisy
+
+
+def _dataset(inputs: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"], num_classes: int) -> Dataset:
+    targets = np.where(labels[:, None] == np.arange(num_classes), 1, -1).astype(inputs.dtype)
+    return Dataset(inputs, labels, targets)
