@@ -1,6 +1,7 @@
 """Reads the binary layout of CIFAR-10 and CIFAR-100, from the tarball or from its extracted folder."""
 
 import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -64,7 +65,9 @@ def read_tarball(path: Path, layout: Layout) -> tuple[Split, Split]:
 @contextmanager
 def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(path, "r:gz") as tar:
+        # Unpacked as a whole: tarfile alone would not check the sum at the end.
+        unpacked = io.BytesIO(gzip.decompress(path.read_bytes()))
+        with tarfile.open(fileobj=unpacked) as tar:
             yield tar
     except KeyError as error:
         raise DataError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from experiments.support.data.catalog import Description
 from experiments.support.data.images import Unavailable
@@ -36,24 +36,6 @@ class Remote:
     def filename(self) -> str:
         """The last part of the address."""
         return self.url.rsplit("/", 1)[-1]
-
-
-class ProgressBar(Protocol):
-    """What pooch asks of a progress bar."""
-
-    total: int
-
-    def update(self, num_bytes: int) -> None:
-        """Adds bytes."""
-        ...
-
-    def reset(self) -> None:
-        """Goes back to nothing done."""
-        ...
-
-    def close(self) -> None:
-        """Ends the bar."""
-        ...
 
 
 def remotes(description: Description) -> tuple[Remote, ...]:
@@ -99,17 +81,12 @@ def _retrieve(remote: Remote, folder: Path) -> None:
 
     try:
         with _progress(remote) as bar:
-            pooch.retrieve(
-                remote.url,
-                known_hash=f"sha256:{remote.sha256}",
-                fname=remote.filename,
-                path=folder,
-                downloader=pooch.HTTPDownloader(
-                    progressbar=bar or False,
-                    chunk_size=_CHUNK_BYTES,
-                    timeout=(_CONNECT_SECONDS, _READ_SECONDS),
-                ),
+            # pooch's annotations lack its own downloaders and progress bars.
+            downloader: Any = pooch.HTTPDownloader(
+                progressbar=bar, chunk_size=_CHUNK_BYTES, timeout=(_CONNECT_SECONDS, _READ_SECONDS)
             )
+            known_hash = f"sha256:{remote.sha256}"
+            pooch.retrieve(remote.url, known_hash, remote.filename, folder, downloader=downloader)
     except (requests.RequestException, OSError) as error:
         raise Unavailable(f"{remote.url} ({remote.size} bytes): {one_line(error)}") from error
     except ValueError as error:
@@ -139,10 +116,10 @@ def _probe(url: str) -> None:
 
 
 @contextmanager
-def _progress(remote: Remote) -> Iterator[ProgressBar | None]:
-    """Yields a bar on a terminal, else None: pooch then writes one line for each file."""
+def _progress(remote: Remote) -> Iterator[Any]:
+    """Yields a bar for pooch on a terminal, else False: pooch then writes one line for each file."""
     if not sys.stderr.isatty():
-        yield None
+        yield False
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn

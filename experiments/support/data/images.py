@@ -72,6 +72,6 @@ def check_labels(labels: Int[np.ndarray, "n"], *, num_classes: int, where: str) 
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
         raise DataError(
-            f"labels out of range in {where}: got {labels[wrong[0]]} at index {wrong[0]} and {wrong.size} such "
-            f"in all, expected 0 to {num_classes - 1}; check that these are the files of this dataset"
+            f"labels out of range in {where}: got {labels[wrong[0]]} at index {wrong[0]}, {wrong.size} "
+            f"such in all, expected 0 to {num_classes - 1}; check that these are the files of this dataset"
         )

@@ -30,8 +30,11 @@ def find_prepared(description: Description, data_dir: Path | None) -> Source:
     tfds = _import_tfds()
     root = Path(data_dir or tfds.core.constants.DATA_DIR)
     folder = root / description.tfds_name
-    if not any(folder.glob("*/dataset_info.json")):
+    files = _finished_files(folder)
+    if not files:
         raise Unavailable(f"no prepared dataset in {folder}")
+    if not any(f".{_FORMAT}" in path.name for path in files):
+        raise Unavailable(f"the dataset in {folder} is not in the {_FORMAT} format")
     try:
         parts = tfds.data_source(
             description.tfds_name,
@@ -40,11 +43,8 @@ def find_prepared(description: Description, data_dir: Path | None) -> Source:
             download=False,
             builder_kwargs={"file_format": _FORMAT},
         )
-    except NotImplementedError as error:
-        raise Unavailable(f"the dataset in {folder} is not in the {_FORMAT} format") from error
     except Exception as error:
-        raise _damaged(folder, error) from error
-    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
+        raise _unreadable(folder, error) from error
     words = f"TensorFlow Datasets {description.tfds_name} ({_FORMAT}) in {root}"
     return Source(words, files, partial(_read_splits, parts, description, folder))
 
@@ -92,11 +92,16 @@ def _few_retries(tfds: Any) -> Iterator[None]:  # noqa: ANN401 (a module without
         downloader.MAX_RETRIES = usual
 
 
+def _finished_files(folder: Path) -> tuple[Path, ...]:
+    files = (path for path in folder.glob("*/*") if not path.parent.name.startswith("incomplete."))
+    return tuple(sorted(files))
+
+
 def _read_splits(parts: Sequence[Any], description: Description, folder: Path) -> tuple[Split, Split]:
     try:
         train, test = (_read_split(part, description.image_shape) for part in parts)
     except Exception as error:
-        raise _damaged(folder, error) from error
+        raise _unreadable(folder, error) from error
     return (upright(train), upright(test)) if description.name == "emnist" else (train, test)
 
 
@@ -111,8 +116,8 @@ def _read_split(part: Any, image_shape: tuple[int, int, int]) -> Split:  # noqa:
     return Split(images, labels)
 
 
-def _damaged(folder: Path, error: BaseException) -> DataError:
+def _unreadable(folder: Path, error: BaseException) -> DataError:
     return DataError(
-        f"the prepared dataset in {folder} is damaged: got {one_line(error)}, expected readable {_FORMAT} "
-        "files; prepare it again or move the folder elsewhere"
+        f"the prepared dataset in {folder} cannot be read: got {one_line(error)}, expected a whole one of "
+        "the installed version; prepare it again or move the folder elsewhere"
     )
