@@ -1,0 +1,149 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnc_jax import psd_power, squared_distances, unit_rows
+from dnc_jax.linalg import cholesky_solve, eigh_solve, norm
+from tests import oracles
+from tests.builders import assert_close, rtol, with_duplicates, with_spectrum
+from tests.instances import DTYPES
+
+distances = jax.jit(squared_distances)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_distances_of_distant_rows(dtype):
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(17, 5)).astype(dtype), rng.normal(size=(11, 5)).astype(dtype)
+    assert_close(
+        squared_distances(jnp.asarray(x), jnp.asarray(z)), oracles.squared_distances(x, z), dtype, "entry"
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_duplicate_rows_are_at_distance_exactly_zero(dtype, offset):
+    x = (with_duplicates(40, 100, copies=3) + offset).astype(dtype)
+    truth = oracles.squared_distances(x, x)
+    for z in (x, x.copy(), x[::-1].copy()):
+        truth = oracles.squared_distances(x, z)
+        zero = np.asarray(squared_distances(jnp.asarray(x), jnp.asarray(z)))[truth == 0]
+        assert zero.size == 40 * 9
+        assert np.all(zero == 0)
+
+
+def test_distance_to_itself_is_zero_when_x_is_z():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(300, 64)) + 100, jnp.float32)
+    assert np.all(np.diagonal(np.asarray(squared_distances(x, x))) == 0)
+    assert np.all(np.diagonal(np.asarray(squared_distances(x, x + 0))) == 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gap", [1e-9, 1e-6, 1e-4])
+def test_nearly_equal_rows_keep_their_distance(dtype, gap):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 20)).astype(dtype)
+    z = (x + gap * rng.normal(size=x.shape)).astype(dtype)
+    truth = np.diagonal(oracles.squared_distances(x, z))
+    got = np.diagonal(np.asarray(squared_distances(jnp.asarray(x), jnp.asarray(z)), np.float64))
+    # What is not recomputed from x - z is above 8 eps (|x|^2 + |z|^2), where the expansion is half right.
+    scale = np.finfo(dtype).eps * 2 * (x.astype(np.float64) ** 2).sum(axis=1)
+    recomputed = truth < 2 * scale
+    assert np.all(np.abs(got - truth) <= 8 * scale)
+    np.testing.assert_allclose(got[recomputed], truth[recomputed], rtol=rtol(dtype, "entry"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-6, 1e6))
+def test_distances_are_symmetric_nonnegative_and_scale(seed, scale):
+    x = jnp.asarray(np.random.default_rng(seed).normal(size=(8, 3)))
+    got, scaled = np.asarray(distances(x, x + 0)), np.asarray(distances(scale * x, scale * x + 0))
+    assert np.all(got >= 0)
+    np.testing.assert_array_equal(got, got.T)
+    np.testing.assert_allclose(scaled, scale**2 * got, rtol=1e-9, atol=1e-12 * scale**2)
+
+
+def test_distances_have_finite_true_gradients():
+    x = jnp.asarray(with_duplicates(5, 3))
+    z = x[:4] + 0
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(10, 4)))
+
+    def total(x, z):
+        return jnp.sum(weights * squared_distances(x, z))
+
+    by_x, by_z = jax.jit(jax.grad(total, argnums=(0, 1)))(x, z)
+    differences = np.asarray(x)[:, None] - np.asarray(z)[None]
+    true = 2 * np.asarray(weights)[..., None] * differences
+    np.testing.assert_allclose(by_x, true.sum(axis=1), atol=1e-12)
+    np.testing.assert_allclose(by_z, -true.sum(axis=0), atol=1e-12)
+    np.testing.assert_array_equal(
+        jax.jit(jax.hessian(lambda row: distances(row[None], z)[0, 0]))(x[0]).shape, (3, 3)
+    )
+
+
+@pytest.mark.parametrize("shapes", [((3, 2), (3, 4)), ((3,), (3, 2)), ((3, 2), (2,))])
+def test_distances_reject_shapes_that_do_not_fit(shapes):
+    with pytest.raises((ValueError, TypeError)):
+        squared_distances(*map(jnp.ones, shapes))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_unit_rows_have_norm_one_and_zero_rows_stay(dtype):
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(dtype)
+    x[2] = 0
+    unit = unit_rows(jnp.asarray(x))
+    assert_close(jnp.sum(unit * unit, axis=1), [1, 1, 0, 1, 1, 1], dtype, "entry")
+    assert_close(unit[3:], oracles.unit_rows(x[3:]), dtype, "entry")
+    gradient = jax.grad(lambda x: jnp.sum(unit_rows(x) ** 3))(jnp.asarray(x))
+    assert np.all(np.isfinite(gradient))
+
+
+def test_norm_is_the_frobenius_norm_with_gradient_zero_at_zero():
+    a = np.random.default_rng(0).normal(size=(3, 4))
+    np.testing.assert_allclose(norm(jnp.asarray(a)), np.sqrt((a**2).sum()))
+    np.testing.assert_array_equal(jax.grad(norm)(jnp.zeros((3, 4))), np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("power", [0.5, 1.0, 0.25, 2.0])
+def test_psd_power_is_the_power_of_the_spectrum(dtype, power):
+    values = np.array([1e-3, 0.1, 1.0, 2.0, 5.0])
+    a = jnp.asarray(with_spectrum(values), dtype)
+    assert_close(psd_power(a, power), with_spectrum(values**power), dtype, "product")
+    assert_close(psd_power(a, power), oracles.psd_power(with_spectrum(values), power), dtype, "product")
+
+
+def test_psd_power_counts_negative_eigenvalues_as_zero():
+    got = psd_power(jnp.asarray(with_spectrum([-1.0, -1e-12, 4.0, 9.0])), 0.5)
+    np.testing.assert_allclose(got, with_spectrum([0.0, 0.0, 2.0, 3.0]), atol=1e-12)
+
+
+def test_psd_power_with_a_negative_power_is_a_pseudo_inverse():
+    a = with_spectrum([0.0, 0.0, 0.5, 4.0])
+    np.testing.assert_allclose(psd_power(jnp.asarray(a), -1.0), np.linalg.pinv(a, rcond=1e-10), atol=1e-12)
+
+
+def test_psd_power_cuts_eigenvalues_below_rtol():
+    a = jnp.asarray(with_spectrum([1e-6, 1.0, 4.0]))
+    np.testing.assert_allclose(psd_power(a, 0.5, rtol=1e-5), with_spectrum([0.0, 1.0, 2.0]), atol=1e-12)
+    np.testing.assert_allclose(psd_power(a, 0.5, rtol=1e-7), with_spectrum([1e-3, 1.0, 2.0]), atol=1e-12)
+
+
+@pytest.mark.parametrize("solve", [cholesky_solve, eigh_solve])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_solvers_solve_and_estimate_the_condition_number(solve, dtype):
+    a = with_spectrum(np.geomspace(0.01, 10.0, 30)).astype(dtype)
+    targets = np.random.default_rng(0).normal(size=(30, 3)).astype(dtype)
+    weights, condition = jax.jit(solve)(jnp.asarray(a), jnp.asarray(targets))
+    truth = np.linalg.solve(a.astype(np.float64), targets.astype(np.float64))
+    assert_close(weights, truth, dtype, "solve")
+    assert 0.5 * 1e3 <= float(condition) <= 1.001 * 1e3
+
+
+@pytest.mark.parametrize("solve", [cholesky_solve, eigh_solve])
+def test_solvers_return_nan_where_the_matrix_is_not_positive(solve):
+    a = jnp.asarray(with_spectrum([-1.0, 1.0, 2.0]))
+    assert not np.any(np.isfinite(solve(a, jnp.ones((3, 1))).weights))
