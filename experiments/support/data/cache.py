@@ -46,7 +46,8 @@ def _read(path: Path, identity: str) -> tuple[Split, Split] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: np.load leaves a file open that turns out to be no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if str(archive["identity"]) != identity:
                 _logger.info("%s was made from other files; it is built again", path)
                 return None

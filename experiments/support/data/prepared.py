@@ -60,7 +60,7 @@ def prepare(description: Description, data_dir: Path | None) -> Source:
         raise Unavailable("TensorFlow is not installed")
     root = Path(data_dir or tfds.core.constants.DATA_DIR)
     try:
-        with _few_retries(tfds):
+        with _few_retries():
             tfds.builder(description.tfds_name, data_dir=root, file_format=_FORMAT).download_and_prepare()
     except Exception as error:
         raise Unavailable(f"preparation failed: {one_line(error)}") from error
@@ -82,8 +82,9 @@ def _import_tfds() -> Any:  # noqa: ANN401 (a module without type information)
 
 
 @contextlib.contextmanager
-def _few_retries(tfds: Any) -> Iterator[None]:  # noqa: ANN401 (a module without type information)
-    downloader = tfds.core.download.downloader
+def _few_retries() -> Iterator[None]:
+    from tensorflow_datasets.core.download import downloader
+
     usual = downloader.MAX_RETRIES
     downloader.MAX_RETRIES = _MAX_RETRIES
     try:
