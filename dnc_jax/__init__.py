@@ -15,6 +15,7 @@ from dnc_jax.collapse import (
     nc2_gram_mse,
     nc4,
     nearest_class_mean,
+    within_class_rounding,
 )
 from dnc_jax.deep_rfm import (
     DeepRFM,
@@ -78,4 +79,5 @@ __all__ = [
     "squared_distances",
     "stages",
     "unit_rows",
+    "within_class_rounding",
 ]

@@ -87,7 +87,7 @@ def kernel_agop(
         diagonal: Return only the diagonal, as a vector.
         batch_size: Rows of x handled at once; None takes all.
     """
-    return kernel_agop_core(machine, x, centered=centered, diagonal=diagonal, batch_size=batch_size)[0]
+    return _jitted_kernel_agop(machine, x, centered=centered, diagonal=diagonal, batch_size=batch_size)[0]
 
 
 def kernel_agop_core(
@@ -117,7 +117,10 @@ def kernel_agop_core(
     return jax.lax.cond(is_direct, direct, lambda: gram), AGOPDiagnostics(cancellation, is_direct)
 
 
-def class_free_is_cheaper(num_points: int, num_centers: int, in_dim: int, num_outputs: int) -> bool:
+_jitted_kernel_agop = jax.jit(kernel_agop_core, static_argnames=("centered", "diagonal", "batch_size"))
+
+
+def class_free_is_cheaper(num_points: int, in_dim: int, num_centers: int, num_outputs: int) -> bool:
     """Returns whether S^T S costs fewer flops than one gradient matrix per output."""
     class_free = num_points * num_centers**2 + num_centers**2 * in_dim + num_points * num_centers * in_dim
     direct = num_outputs * num_points * in_dim * (num_centers + in_dim)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from dnc_jax.agop import kernel_agop_core
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Radial
-from dnc_jax.linalg import Solver, cholesky_solve, matmul, psd_power, unit_rows
+from dnc_jax.linalg import Solver, cholesky_solve, matmul, psd_power, rounding_rtol, unit_rows
 from dnc_jax.machine import (
     FitDiagnostics,
     KernelMachine,
@@ -46,11 +46,7 @@ class DeepRFMLayer:
 
 
 class LayerDiagnostics(NamedTuple):
-    """What tells whether a layer can be trusted: a few numbers, read once by the host.
-
-    spread is the mean over points of the squared distance to the nearest other point, of unit rows: what
-    the kernel must still resolve. See `relative_error_estimate`.
-    """
+    """What tells whether a layer can be trusted: a few numbers, read once by the host."""
 
     fit: FitDiagnostics
     feature_matrix_is_finite: Bool[Array, ""]
@@ -84,14 +80,23 @@ def deep_rfm_layer_core(
     gram, agop_diagnostics = kernel_agop_core(predictor)
     matrix = _by_largest(gram)
     for _ in range(num_iters - 1):
-        previous, root = matrix, psd_power(matrix, 0.5)
+        previous, root = matrix, feature_root(matrix)
         machine, fit = kernel_machine_core(kernel, matmul(inputs, root), targets, ridge, solver)
         gram, agop_diagnostics = kernel_agop_core(machine)
         matrix = _by_largest(matmul(root, matmul(gram, root)))
         predictor = RFM(machine, previous, root)
     features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
-    layer = DeepRFMLayer(predictor, matrix, psd_power(matrix, 0.5), features)
+    layer = DeepRFMLayer(predictor, matrix, feature_root(matrix), features)
     return layer, LayerDiagnostics(fit, jnp.all(jnp.isfinite(matrix)), *agop_diagnostics)
+
+
+def feature_root(feature_matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Returns M^(1/2) with eigenvalues of M below d eps times the largest taken as 0.
+
+    Those are rounding, yet their roots are not small: 1e-16 becomes 1e-8 in directions that M does not
+    see, which the next layer would carry on as noise.
+    """
+    return psd_power(feature_matrix, 0.5, rtol=rounding_rtol(feature_matrix))
 
 
 def _by_largest(gram: Float[Array, "d d"]) -> Float[Array, "d d"]:

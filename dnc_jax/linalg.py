@@ -7,9 +7,9 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from dnc_jax.types import Scalar
+from dnc_jax.types import Scalar, is_concrete
 
 # Accelerators round the inputs of a product to 10 or 8 bits unless told otherwise; a distance between
 # nearly equal points does not survive that.
@@ -34,7 +34,7 @@ def squared_distances(x: Float[Array, "n d"], z: Float[Array, "m d"]) -> Float[A
         raise ValueError(
             f"x and z must be matrices with rows of one length: got shapes {x.shape} and {z.shape}"
         )
-    return _squared_distances(x is z, x, z)
+    return _jitted_squared_distances(x is z, x, z)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -58,6 +58,10 @@ def _squared_distances_jvp(
     (x, z), (dx, dz) = primals, tangents
     own = jnp.sum(x * dx, axis=1)[:, None] + jnp.sum(z * dz, axis=1)[None, :]
     return _squared_distances(same, x, z), 2.0 * (own - matmul(dx, z.T) - matmul(x, dz.T))
+
+
+# Jitted here, so that eager calls do not compile the loop of `_recompute` anew each time.
+_jitted_squared_distances = jax.jit(_squared_distances, static_argnums=0)
 
 
 def _recompute(
@@ -94,17 +98,27 @@ def norm(a: Float[Array, "..."]) -> Float[Array, ""]:
     return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)
 
 
-def psd_power(a: Float[Array, "d d"], power: float) -> Float[Array, "d d"]:
+def psd_power(a: Float[Array, "d d"], power: float, *, rtol: float | None = None) -> Float[Array, "d d"]:
     """Returns V diag(max(w, 0)^power) V^T for the symmetric matrix a = V diag(w) V^T.
 
-    Only the symmetric part of a is read. Eigenvalues that rounding made negative count as 0, and for a
-    negative power so do all below d eps times the largest, as in a pseudo-inverse.
+    Only the symmetric part of a is read. Negative eigenvalues count as 0.
+
+    Args:
+        rtol: Eigenvalues of at most rtol times the largest count as 0 too. None is 0 for a positive power
+            and d eps, as in a pseudo-inverse, otherwise.
     """
     values, vectors = jnp.linalg.eigh((a + a.T) / 2)
-    cutoff = 0.0 if power > 0 else a.shape[0] * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(values))
+    if rtol is None:
+        rtol = 0.0 if power > 0 else rounding_rtol(a)
+    cutoff = rtol * jnp.max(jnp.abs(values))
     kept = values > cutoff
     powered = jnp.where(kept, jnp.where(kept, values, 1.0) ** power, 0.0)
     return matmul(vectors * powered[None, :], vectors.T)
+
+
+def rounding_rtol(a: Float[Array, "d d"]) -> float:
+    """Returns d eps: below this share of the largest, a computed eigenvalue is rounding alone."""
+    return a.shape[0] * float(jnp.finfo(a.dtype).eps)
 
 
 class Solution(NamedTuple):
@@ -144,7 +158,7 @@ def _dominant_eigenvalue(apply: Callable[[Array], Array], size: int, dtype: jnp.
     # Irrational phases: a start that no vector of class indicators or symmetry is orthogonal to.
     start = jnp.sin(1.0 + jnp.arange(size, dtype=dtype) ** 2)[:, None]
 
-    def step(_: int, v: Float[Array, "n 1"]) -> Float[Array, "n 1"]:
+    def step(_: Int[Array, ""] | int, v: Float[Array, "n 1"]) -> Float[Array, "n 1"]:
         image = apply(v)
         return image / jnp.linalg.norm(image)
 
@@ -154,5 +168,5 @@ def _dominant_eigenvalue(apply: Callable[[Array], Array], size: int, dtype: jnp.
 
 def check_ridge(ridge: Scalar) -> None:
     """Raises ValueError for a ridge that is negative or not finite; a traced ridge passes."""
-    if not isinstance(ridge, jax.core.Tracer) and not 0 <= float(ridge) < float("inf"):
+    if is_concrete(ridge) and not 0 <= float(ridge) < float("inf"):
         raise ValueError(f"ridge must be a finite number of at least 0: got {float(ridge):g}")

@@ -11,7 +11,7 @@ Axis letters, in every annotation and every einsum:
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-import jax
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Scalar: TypeAlias = float | Float[Array, ""]
@@ -34,4 +34,4 @@ class Stages(NamedTuple):
 
 def is_concrete(*arrays: object) -> bool:
     """Returns whether every array holds values that may be read, which is not so under a trace."""
-    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+    return not any(isinstance(array, Tracer) for array in arrays)

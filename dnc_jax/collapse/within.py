@@ -1,5 +1,7 @@
 """NC1: within-class variability, against the spread of the class means."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
@@ -7,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from dnc_jax.collapse.statistics import (
     centered_means,
+    check_labeled,
     check_several_classes,
     class_stats,
     present,
@@ -29,6 +32,12 @@ def nc1(features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int
         Papyan, Han and Donoho (2020), Eq. NC1.
     """
     check_several_classes(num_classes)
+    check_labeled(features, labels, num_classes)
+    return _nc1(features, labels, num_classes)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _nc1(features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int) -> Float[Array, ""]:
     stats = class_stats(features, labels, num_classes)
     means = centered_means(stats)
     # One scale for all, so that no power of it over- or underflows.
@@ -78,3 +87,16 @@ def nc1_trace_ratio(
     within = jnp.sum(stats.within) / jnp.sum(stats.counts)
     between = jnp.sum(centered_means(stats) ** 2) / jnp.sum(present(stats))
     return within / between
+
+
+def within_class_rounding(
+    features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int
+) -> Float[Array, ""]:
+    """Returns eps mean(|x|^2) / tr(Sigma_W): the relative rounding error of distances within a class.
+
+    A squared distance computed as |x|^2 + |z|^2 - 2 x.z is off by about eps |x|^2. Where points have
+    collapsed until this ratio is no longer small, whatever is made of their distances is rounding.
+    """
+    stats = class_stats(features, labels, num_classes)
+    eps = jnp.finfo(features.dtype).eps
+    return eps * jnp.sum(features * features) / jnp.sum(stats.within)

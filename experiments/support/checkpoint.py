@@ -1,0 +1,54 @@
+"""One npz per finished layer, with a checksum inside: whole and right, or refitted."""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from experiments.support.atomic import write_atomically
+
+CHECKSUM = "sha256"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is truncated, altered, or not a checkpoint at all."""
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes named arrays and the checksum of them all as one npz, atomically."""
+    stored = dict(arrays) | {CHECKSUM: np.asarray(digest(arrays))}
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **stored))
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays that `save_arrays` wrote.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or its contents do not match their checksum.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    except NotImplementedError as error:  # a compression that zipfile does not know: altered bytes
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    expected = str(arrays.pop(CHECKSUM, "none"))
+    if expected != digest(arrays):
+        raise CheckpointError(
+            f"{path} is damaged: its checksum is {digest(arrays)[:12]}, expected {expected[:12]}"
+        )
+    return arrays
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns the sha256 of the names, dtypes, shapes and bytes of named arrays, in order of name."""
+    state = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        state.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        state.update(array.tobytes())
+    return state.hexdigest()

@@ -1,0 +1,81 @@
+"""Precision and devices: the one place that changes JAX's global configuration."""
+
+import os
+import platform
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+Precision = Literal["float32", "float64"]
+
+
+class DeviceError(ValueError):
+    """The devices or the precision asked for cannot be had."""
+
+
+def set_precision(precision: Precision) -> jnp.dtype:
+    """Switches JAX to the precision, for the whole process, and returns its dtype.
+
+    Raises:
+        DeviceError: If float64 is asked for on a TPU, which emulates it at a fraction of its speed.
+    """
+    if precision == "float64" and jax.default_backend() == "tpu":
+        raise DeviceError("TPUs have no native float64: run with --precision=float32, or on a CPU or GPU")
+    jax.config.update("jax_enable_x64", precision == "float64")
+    return jnp.dtype(precision)
+
+
+def make_mesh(num_devices: int | None, num_rows: int) -> Mesh:
+    """Returns a one-dimensional mesh over the first num_devices devices, all visible ones if None.
+
+    Raises:
+        DeviceError: If there are fewer devices, or num_rows is not a multiple of their number.
+    """
+    visible = jax.devices()
+    count = len(visible) if num_devices is None else num_devices
+    if not 1 <= count <= len(visible):
+        raise DeviceError(f"devices must lie in 1..{len(visible)}, the visible ones: got {count}")
+    if num_rows % count:
+        raise DeviceError(
+            f"num_train must be a multiple of the {count} devices that share its rows: got {num_rows}; use "
+            f"--num-train={num_rows - num_rows % count} or --devices=1"
+        )
+    return jax.make_mesh((count,), ("rows",), devices=visible[:count], axis_types=(AxisType.Auto,))
+
+
+def shard_rows(mesh: Mesh, x: np.ndarray, dtype: jnp.dtype | None) -> jax.Array:
+    """Returns x on the devices of the mesh, each holding a block of rows."""
+    spec = PartitionSpec("rows", *([None] * (x.ndim - 1)))
+    return jax.device_put(jnp.asarray(x, dtype), NamedSharding(mesh, spec))
+
+
+def replicate(mesh: Mesh, x: np.ndarray, dtype: jnp.dtype | None) -> jax.Array:
+    """Returns x on the devices of the mesh, whole on each."""
+    return jax.device_put(jnp.asarray(x, dtype), NamedSharding(mesh, PartitionSpec()))
+
+
+def free_bytes(mesh: Mesh) -> int:
+    """Returns the memory that is free on the fullest device of the mesh, of the host if it is a CPU."""
+    statistics = [device.memory_stats() for device in mesh.devices.flat]
+    if all(statistics) and all("bytes_limit" in s for s in statistics):
+        return min(s["bytes_limit"] - s["bytes_in_use"] for s in statistics)
+    return psutil.virtual_memory().available
+
+
+def describe(mesh: Mesh) -> dict[str, Any]:
+    """Returns what environment.json says of the machine and the software."""
+    devices = list(mesh.devices.flat)
+    return {
+        "backend": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "num_devices": len(devices),
+        "num_cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,151 @@
+"""One layer of a Deep RFM run: its measurements as rows, and its file on disk."""
+
+import dataclasses
+import json
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from dnc_jax import (
+    RFM,
+    DeepRFMLayer,
+    KernelMachine,
+    Stages,
+    class_stats,
+    decision_mismatch,
+    nc1,
+    nc1_trace_ratio,
+    nc2,
+    nc2_gram_mse,
+    nc4,
+    within_class_rounding,
+)
+from dnc_jax.deep_rfm import LayerDiagnostics
+from dnc_jax.rfm import apply_root
+from dnc_jax.types import FeatureMap
+from experiments.support.records import Row
+
+METRICS = {"nc1": nc1, "nc1_trace_ratio": nc1_trace_ratio, "nc2": nc2, "nc2_gram_mse": nc2_gram_mse}
+MACHINE = "machine"
+FEATURES = "features."
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Labeled rows on the devices: features (n, d), labels (n,) and, for training, targets (n, k)."""
+
+    x: Array
+    labels: Array
+    targets: Array
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def measure_train(stages: Stages, labels: Array, logits: Array, num_classes: int) -> dict[str, Any]:
+    """Returns every metric of the training points by stage, and what their features' rounding is."""
+    values = {}
+    for stage, features in stages._asdict().items():
+        values[stage] = {name: metric(features, labels, num_classes) for name, metric in METRICS.items()}
+        values[stage]["nc4"] = nc4(features, labels, num_classes, logits)
+    values[MACHINE] = {
+        "train_accuracy": jnp.mean(jnp.argmax(logits, axis=1) == labels),
+        "within_class_rounding": within_class_rounding(stages.input, labels, num_classes),
+    }
+    return values
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def measure_test(
+    stages: Stages, train_stages: Stages, labels: Array, train_labels: Array, logits: Array, num_classes: int
+) -> dict[str, Any]:
+    """Returns every metric of held-out points by stage; NC4 is against the class means of training."""
+    values = {}
+    for stage, features in stages._asdict().items():
+        values[stage] = {
+            f"test_{name}": metric(features, labels, num_classes) for name, metric in METRICS.items()
+        }
+        means = class_stats(getattr(train_stages, stage), train_labels, num_classes).means
+        values[stage]["test_nc4"] = decision_mismatch(features, means, logits)
+    values[MACHINE] = {"test_accuracy": jnp.mean(jnp.argmax(logits, axis=1) == labels)}
+    return values
+
+
+def diagnostic_values(diagnostics: LayerDiagnostics) -> dict[str, float]:
+    """Returns what is recorded of a layer's diagnostics."""
+    return {
+        "condition_estimate": float(diagnostics.fit.condition_estimate),
+        "residual": float(diagnostics.fit.residual),
+        "agop_cancellation": float(diagnostics.cancellation),
+        "agop_is_direct": float(diagnostics.is_direct),
+    }
+
+
+def joined(*parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Returns nested values {stage: {metric: number}} merged and read from the device."""
+    merged: dict[str, dict[str, float]] = {}
+    for part in jax.device_get(parts):
+        for stage, metrics in part.items():
+            merged.setdefault(stage, {}).update({name: float(value) for name, value in metrics.items()})
+    return merged
+
+
+def fitted_values(layer: DeepRFMLayer, targets: Array, ridge: float) -> Array:
+    """Returns the predictions of the layer's machine at its own centers: K a = targets - ridge a."""
+    machine = layer.machine.machine if isinstance(layer.machine, RFM) else layer.machine
+    return targets - ridge * machine.weights
+
+
+@jax.jit
+def predict(layer: DeepRFMLayer, inputs: Array) -> Array:
+    """Returns the predictions of the layer's machine at rows of unit norm."""
+    return layer.machine(inputs)
+
+
+def to_rows(seed: int, layer: int, values: dict[str, Any], is_below: dict[str, bool]) -> list[Row]:
+    """Returns tidy rows of nested values {stage: {metric: number}}; is_below marks stages below the floor."""
+    rows = []
+    for stage, metrics in values.items():
+        for metric, value in metrics.items():
+            row: Row = {"seed": seed, "layer": layer, "stage": stage, "metric": metric, "value": float(value)}
+            rows.append(row | {"below_floor": True} if is_below[stage] else row)
+    return rows
+
+
+def layer_to_arrays(layer: DeepRFMLayer, rows: list[Row]) -> dict[str, np.ndarray]:
+    """Returns what a checkpoint holds: all of the layer but its centers, which are its input, and its rows."""
+    machine = layer.machine.machine if isinstance(layer.machine, RFM) else layer.machine
+    arrays = {
+        "weights": machine.weights,
+        "feature_matrix": layer.feature_matrix,
+        "feature_root": layer.feature_root,
+        "rows": json.dumps(rows),
+    }
+    if isinstance(layer.machine, RFM):
+        arrays |= {
+            "machine_matrix": layer.machine.feature_matrix,
+            "machine_root": layer.machine.feature_root,
+        }
+    for field in dataclasses.fields(layer.features):  # pyright: ignore[reportArgumentType]
+        arrays[FEATURES + field.name] = getattr(layer.features, field.name)
+    return {name: np.asarray(value) for name, value in arrays.items()}
+
+
+def layer_from_arrays(
+    arrays: dict[str, np.ndarray], kernel: Any, inputs: Array, features: FeatureMap
+) -> tuple[DeepRFMLayer, list[Row]]:
+    """Returns the layer and the rows of a checkpoint, given its input with unit rows.
+
+    features, drawn anew, tells the kind of the feature map; its arrays come from the checkpoint.
+    """
+    weights = jnp.asarray(arrays["weights"])
+    fields = {name.removeprefix(FEATURES): a for name, a in arrays.items() if name.startswith(FEATURES)}
+    stored = type(features)(**{name: jnp.asarray(a) for name, a in fields.items()})
+    machine = KernelMachine(kernel, inputs, weights)
+    if "machine_root" in arrays:
+        matrix, root = jnp.asarray(arrays["machine_matrix"]), jnp.asarray(arrays["machine_root"])
+        machine = RFM(KernelMachine(kernel, apply_root(inputs, root), weights), matrix, root)
+    matrix, root = jnp.asarray(arrays["feature_matrix"]), jnp.asarray(arrays["feature_root"])
+    return DeepRFMLayer(machine, matrix, root, stored), json.loads(str(arrays["rows"]))

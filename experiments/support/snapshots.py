@@ -1,0 +1,66 @@
+"""What the figures show of a layer, small enough to keep: Gram blocks, spectrum, eigenvectors, means."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from dnc_jax import DeepRFMLayer, Stages
+from dnc_jax.collapse import class_stats
+
+MAX_GRAM_SIZE = 200
+NUM_EIGENVECTORS = 8
+
+
+def layer_arrays(
+    layer: DeepRFMLayer, stages: Stages, labels: np.ndarray, num_classes: int
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of arrays/layer_NN.npz for one layer and its stages at the training points."""
+    values, vectors = np.linalg.eigh(np.asarray(layer.feature_matrix, np.float64))
+    arrays = {
+        "agop_spectrum": np.maximum(values[::-1], 0.0),
+        "agop_eigenvectors": vectors[:, ::-1][:, :NUM_EIGENVECTORS].T,
+        "agop_diagonal": np.asarray(jnp.diagonal(layer.feature_matrix)),
+        "gram_class_edges": block_edges(labels, num_classes),
+    }
+    for name, features in stages._asdict().items():
+        arrays[f"gram_{name}"] = sorted_gram(np.asarray(features), labels)
+        stats = class_stats(features, jnp.asarray(labels), num_classes)
+        arrays[f"class_means_{name}"] = simplex_coordinates(np.asarray(stats.means))
+    return arrays
+
+
+def sorted_gram(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns cosines of features centered by the mean of the class means, sorted by class, block-averaged.
+
+    Neighboring points of the sorted order are averaged down to at most 200 x 200 blocks.
+    """
+    means = np.stack([features[labels == label].mean(axis=0) for label in np.unique(labels)])
+    centered = features - means.mean(axis=0)
+    norms = np.linalg.norm(centered, axis=1, keepdims=True)
+    cosine = (centered / np.where(norms > 0, norms, 1.0))[np.argsort(labels, kind="stable")]
+    # The average of a block of cosines is the product of the two averages of unit vectors.
+    starts = _block_starts(len(labels))
+    sizes = np.diff(np.append(starts, len(labels)))
+    averages = np.add.reduceat(cosine, starts, axis=0) / sizes[:, None]
+    return averages @ averages.T
+
+
+def block_edges(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns where each class begins and ends, in units of the blocks of `sorted_gram`, (k + 1,)."""
+    counts = np.bincount(labels, minlength=num_classes)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    return ends * min(len(labels), MAX_GRAM_SIZE) / len(labels)
+
+
+def simplex_coordinates(means: np.ndarray) -> np.ndarray:
+    """Returns the centered class means in the K - 1 coordinates that they span, largest spread first."""
+    centered = means - means.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
+    coordinates = np.zeros((len(means), len(means) - 1))
+    kept = min(coordinates.shape[1], len(singular))
+    coordinates[:, :kept] = (left * singular)[:, :kept]
+    return coordinates
+
+
+def _block_starts(num_points: int) -> np.ndarray:
+    blocks = min(num_points, MAX_GRAM_SIZE)
+    return np.arange(blocks) * num_points // blocks

@@ -1,0 +1,38 @@
+"""What happened in a run, in words and with its numbers."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import geometric_mean
+
+from experiments.support.records import Row
+
+
+def closing_line(rows: Iterable[Row], workdir: Path) -> str:
+    """Returns how far NC1 fell, which stage lowered it, and where the files are."""
+    nc1 = {(r["seed"], r["layer"], r["stage"]): r for r in rows if r["metric"] == "nc1"}
+    seeds = sorted({seed for seed, _, _ in nc1})
+    depth = max(layer for _, layer, _ in nc1)
+    first = geometric_mean(nc1[seed, 1, "input"]["value"] for seed in seeds)
+    last = geometric_mean(nc1[seed, depth, "nonlinear"]["value"] for seed in seeds)
+    pairs = [(seed, layer) for seed in seeds for layer in range(1, depth + 1)]
+    lowered = {
+        after: sum(nc1[s, n, after]["value"] < nc1[s, n, before]["value"] for s, n in pairs)
+        for before, after in (("input", "linear"), ("linear", "nonlinear"))
+    }
+    below = [layer for (_, layer, _), row in nc1.items() if row.get("below_floor")]
+    lines = [
+        f"\nNC1 went from {first:.2g} at the input to {last:.2g} after {depth} layers, "
+        f"{_factor(first, last)} (mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}).",
+        f"The linear stage, M^(1/2) x, lowered it in {lowered['linear']} of {len(pairs)} layers; "
+        f"the nonlinear stage, phi, in {lowered['nonlinear']}.",
+    ]
+    if below:
+        lines.append(
+            f"From layer {min(below)} on, numbers marked ~ are below the float floor: do not cite them."
+        )
+    lines.append(f"Records, checkpoints and figures are in {workdir}")
+    return "\n".join(lines)
+
+
+def _factor(first: float, last: float) -> str:
+    return f"{first / last:.3g} times smaller" if last < first else f"{last / first:.3g} times larger"
