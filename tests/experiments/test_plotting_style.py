@@ -20,13 +20,14 @@ SMALL = {
 
 
 @pytest.mark.parametrize(
-    "dataset", ["$x_{", "<b>", "100%", "$a$", r"\frac{", "two\nlines\x00", "\ud800", "n" * 500]
+    "dataset", ["$x_{", "$x_{$", "<b>", "100%", "$a$", r"\frac{", "two\nlines\x00", "\ud800", "n" * 500]
 )
 def test_hostile_dataset_names_are_shown_as_they_are(tmp_path, dataset):
     figure = drawing.FIGURES["agop_spectra"](make_run(tmp_path, **SMALL, dataset=dataset))[0]
     figure.savefig(io.BytesIO(), format="pdf")
     setting = next(artist.get_text() for artist in figure.artists)
     shown = setting.split(", n = 50,000")[0]
+    assert not any(artist.get_parse_math() for artist in figure.artists)
     assert shown.isprintable()
     assert len(shown) <= 40
     if dataset.isprintable() and len(dataset) <= 40:
