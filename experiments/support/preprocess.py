@@ -1,6 +1,7 @@
 """From stored images to training data: seeded subsets, standardized pixels, targets in {-1, +1}."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
@@ -47,7 +48,7 @@ def prepare(
     """Returns seeded stratified subsets with standardized pixels, in a seeded random order.
 
     Pixels are scaled to [0, 1], then each is standardized by its mean and standard deviation over the
-    training subset; a pixel that is constant there becomes 0 in both subsets.
+    training subset; a pixel that is constant there becomes 0, in the test subset too.
 
     Args:
         num_train: None takes the whole training split.
@@ -66,15 +67,14 @@ def prepare(
     train = _subset(images.train, sizes[0], images.num_classes, np.random.default_rng([seed, _TRAIN]))
     test = _subset(images.test, sizes[1], images.num_classes, np.random.default_rng([seed, _TEST]))
     x, z = _scaled(train, images.max_value, dtype), _scaled(test, images.max_value, dtype)
-    constant = _constant_pixels(x)
-    if constant.all():
+    statistics = _statistics(x)
+    if statistics.constant.all():
         raise DataError(
-            f"all pixels are constant in the training subset of {images.name}: got {constant.size} constant "
+            f"all pixels are constant in the training subset of {images.name}: got {x.shape[1]} constant "
             "pixels, expected some that vary; check the images or take more of them"
         )
-    # The test rows first: standardizing is done in place, and they may need the training rows' statistics.
-    _standardize(z, *((z, _constant_pixels(z)) if own_statistics else (x, constant)))
-    _standardize(x, x, constant)
+    _standardize(z, _statistics(z) if own_statistics else statistics)
+    _standardize(x, statistics)
     labels = _permuted(train.labels, label_noise, np.random.default_rng([seed, _NOISE]))
     return Prepared(
         _dataset(x, labels, images.num_classes),
@@ -164,19 +164,24 @@ def _scaled(split: Split, max_value: float, dtype: DTypeLike) -> Float[np.ndarra
     return rows
 
 
-def _constant_pixels(rows: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, "d"]:
+class _Statistics(NamedTuple):
+    mean: Float[np.ndarray, "d"]
+    deviation: Float[np.ndarray, "d"]
+    constant: Bool[np.ndarray, "d"]
+
+
+def _statistics(rows: Float[np.ndarray, "n d"]) -> _Statistics:
     # Not by the standard deviation: rounding of the mean leaves it above 0.
-    return rows.min(axis=0) == rows.max(axis=0)
+    constant = rows.min(axis=0) == rows.max(axis=0)
+    deviation = np.where(constant, 1.0, rows.std(axis=0, dtype=np.float64))
+    return _Statistics(rows.mean(axis=0, dtype=np.float64), deviation, constant)
 
 
-def _standardize(
-    rows: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], constant: Bool[np.ndarray, "d"]
-) -> None:
-    mean = reference.mean(axis=0, dtype=np.float64)
-    deviation = np.where(constant, 1.0, reference.std(axis=0, dtype=np.float64))
-    rows -= mean.astype(rows.dtype)
-    rows /= deviation.astype(rows.dtype)
-    rows[:, constant] = 0
+def _standardize(rows: Float[np.ndarray, "n d"], statistics: _Statistics) -> None:
+    # In place: the rows of a full run take a gigabyte.
+    rows -= statistics.mean.astype(rows.dtype)
+    rows /= statistics.deviation.astype(rows.dtype)
+    rows[:, statistics.constant] = 0
 
 
 def _permuted(

@@ -243,7 +243,7 @@ def test_labels_out_of_range(wrong):
 
 def test_contradicting_duplicates_by_hand():
     inputs = np.array([[1.0, 0.0], [2.0, 0.0], [1.0, -0.0], [2.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
-    assert contradicting_duplicates(inputs, np.array([0, 1, 0, 2, 1, 1])) == [(1, 3), (0, 4)]
+    assert contradicting_duplicates(inputs, np.array([0, 1, 2, 2, 0, 1])) == [(0, 2), (1, 3)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 1)), max_size=12))
