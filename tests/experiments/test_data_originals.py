@@ -186,7 +186,12 @@ def test_truncated_mat(tmp_path, fraction):
     ("fields", "message"),
     [
         ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, r"lacks y: got \['X'\]"),
-        ({"X": np.zeros((32, 32, 3)), "y": np.ones((3, 1))}, "holds other arrays"),
+        (
+            {"X": np.zeros((32, 32, 3), np.uint8), "y": np.ones((3, 1), int)},
+            r"other arrays: got X \(32, 32, 3\)",
+        ),
+        ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1), int)}, "other arrays: .* of float64 and y"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((2, 1))}, "other arrays: .* of float64, exp"),
         (
             {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[0], [11]])},
             "got 0 to 11, expected 1 to 10",
