@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from dnc_jax.agop import kernel_agop_core
+from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Radial
-from dnc_jax.linalg import Solver, cholesky_solve, matmul, psd_power, rounding_rtol, unit_rows
+from dnc_jax.linalg import Solver, cholesky_solve, matmul, psd_power, unit_rows
 from dnc_jax.machine import (
     FitDiagnostics,
     KernelMachine,
@@ -49,9 +49,8 @@ class LayerDiagnostics(NamedTuple):
     """What tells whether a layer can be trusted: a few numbers, read once by the host."""
 
     fit: FitDiagnostics
+    agop: AGOPDiagnostics
     feature_matrix_is_finite: Bool[Array, ""]
-    cancellation: Float[Array, ""]
-    is_direct: Bool[Array, ""]
 
 
 def stages(layer: DeepRFMLayer, x: Float[Array, "n d"]) -> Stages:
@@ -80,23 +79,17 @@ def deep_rfm_layer_core(
     gram, agop_diagnostics = kernel_agop_core(predictor)
     matrix = _by_largest(gram)
     for _ in range(num_iters - 1):
-        previous, root = matrix, feature_root(matrix)
+        previous, root = matrix, psd_power(matrix, 0.5, rtol=agop_diagnostics.rounding())
         machine, fit = kernel_machine_core(kernel, matmul(inputs, root), targets, ridge, solver)
         gram, agop_diagnostics = kernel_agop_core(machine)
         matrix = _by_largest(matmul(root, matmul(gram, root)))
         predictor = RFM(machine, previous, root)
+    # Eigenvalues below the rounding of M are noise, yet their roots are not small: 1e-16 becomes 1e-8 in
+    # directions that M does not see, which the next layer would carry on.
+    root = psd_power(matrix, 0.5, rtol=agop_diagnostics.rounding())
     features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
-    layer = DeepRFMLayer(predictor, matrix, feature_root(matrix), features)
-    return layer, LayerDiagnostics(fit, jnp.all(jnp.isfinite(matrix)), *agop_diagnostics)
-
-
-def feature_root(feature_matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """Returns M^(1/2) with eigenvalues of M below d eps times the largest taken as 0.
-
-    Those are rounding, yet their roots are not small: 1e-16 becomes 1e-8 in directions that M does not
-    see, which the next layer would carry on as noise.
-    """
-    return psd_power(feature_matrix, 0.5, rtol=rounding_rtol(feature_matrix))
+    layer = DeepRFMLayer(predictor, matrix, root, features)
+    return layer, LayerDiagnostics(fit, agop_diagnostics, jnp.all(jnp.isfinite(matrix)))
 
 
 def _by_largest(gram: Float[Array, "d d"]) -> Float[Array, "d d"]:

@@ -98,7 +98,7 @@ def norm(a: Float[Array, "..."]) -> Float[Array, ""]:
     return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)
 
 
-def psd_power(a: Float[Array, "d d"], power: float, *, rtol: float | None = None) -> Float[Array, "d d"]:
+def psd_power(a: Float[Array, "d d"], power: float, *, rtol: Scalar | None = None) -> Float[Array, "d d"]:
     """Returns V diag(max(w, 0)^power) V^T for the symmetric matrix a = V diag(w) V^T.
 
     Only the symmetric part of a is read. Negative eigenvalues count as 0.
@@ -109,16 +109,11 @@ def psd_power(a: Float[Array, "d d"], power: float, *, rtol: float | None = None
     """
     values, vectors = jnp.linalg.eigh((a + a.T) / 2)
     if rtol is None:
-        rtol = 0.0 if power > 0 else rounding_rtol(a)
+        rtol = 0.0 if power > 0 else a.shape[0] * float(jnp.finfo(a.dtype).eps)
     cutoff = rtol * jnp.max(jnp.abs(values))
     kept = values > cutoff
     powered = jnp.where(kept, jnp.where(kept, values, 1.0) ** power, 0.0)
     return matmul(vectors * powered[None, :], vectors.T)
-
-
-def rounding_rtol(a: Float[Array, "d d"]) -> float:
-    """Returns d eps: below this share of the largest, a computed eigenvalue is rounding alone."""
-    return a.shape[0] * float(jnp.finfo(a.dtype).eps)
 
 
 class Solution(NamedTuple):

@@ -29,6 +29,7 @@ from dnc_jax import (
 )
 from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
 from dnc_jax.linalg import cholesky_solve, eigh_solve
+from dnc_jax.types import FeatureSampler
 from experiments.support import (
     checkpoint,
     command,
@@ -268,7 +269,7 @@ def layer_key(seed: int, number: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), number - 1)
 
 
-def sampler(config: Config) -> features.FeatureSampler:
+def sampler(config: Config) -> FeatureSampler:
     """Returns the sampler of the configured feature map."""
     if config.feature_map == "relu":
         return partial(features.relu_features, width=config.width)

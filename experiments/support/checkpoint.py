@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.support.atomic import write_atomically
+from experiments.support.atomic import make_folder, write_atomically
 
 CHECKSUM = "sha256"
 
@@ -19,6 +19,7 @@ class CheckpointError(ValueError):
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays and the checksum of them all as one npz, atomically."""
+    make_folder(path.parent)
     stored = dict(arrays) | {CHECKSUM: np.asarray(digest(arrays))}
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **stored))
 

@@ -33,10 +33,8 @@ def layer_flops(size: LayerSize) -> float:
     """Returns the floating-point operations of one layer: fit, AGOP, root, stages and metrics."""
     n, d, c = size.num_train, size.in_dim, size.num_outputs
     fit = 2 * n * n * d + n**3 / 3
-    if class_free_is_cheaper(n, d, n, c):
-        gram = 2.0 * n**3 + 4 * n * n * d
-    else:
-        gram = 2.0 * c * n * d * (n + d)
+    class_free, direct = 2.0 * n**3 + 4 * n * n * d, 2.0 * c * n * d * (n + d)
+    gram = class_free if class_free_is_cheaper(n, d, n, c) else direct
     predictions = 2 * n * size.num_test * d
     maps = 2 * (n + size.num_test) * d * (d + size.width)
     return fit + gram + EIGH_FLOPS * d**3 + predictions + maps
@@ -81,7 +79,10 @@ def check_memory(sizes: list[LayerSize], itemsize: int, free: int) -> str:
     needed = max(peak_bytes(size, itemsize) for size in sizes)
     largest = max(sizes, key=lambda size: peak_bytes(size, itemsize))
     gram = itemsize * largest.num_train**2
-    line = f"memory: about {in_words(needed)} at once (one kernel matrix is {in_words(gram)}), {in_words(free)} free"
+    line = (
+        f"memory: about {in_words(needed)} at once (one kernel matrix is {in_words(gram)}), "
+        f"{in_words(free)} free"
+    )
     if needed <= free:
         return line
     fitting = int(largest.num_train * (0.9 * free / needed) ** 0.5)

@@ -45,7 +45,7 @@ def floor_error(layer: int, depth: int, reason: str, dtype: jnp.dtype) -> Precis
     """Returns the error that stops a run at a layer whose numbers would be noise."""
     precision = "--precision=float64, " if dtype == jnp.float32 else ""
     return PrecisionFloorError(
-        f"layer {layer} of {depth} is below the floor of {dtype}: {reason}; the layers before it are recorded. "
-        f"Use {precision}--depth={max(layer - 1, 1)}, a larger --ridge, or --on-floor=warn to go on with every "
-        "affected number marked"
+        f"layer {layer} of {depth} is below the floor of {dtype}: {reason}; the layers before it are "
+        f"recorded. Use {precision}--depth={max(layer - 1, 1)}, a larger --ridge, or --on-floor=warn to go "
+        "on with every affected number marked"
     )

@@ -25,6 +25,7 @@ from dnc_jax import (
     within_class_rounding,
 )
 from dnc_jax.deep_rfm import LayerDiagnostics
+from dnc_jax.kernels import Radial
 from dnc_jax.rfm import apply_root
 from dnc_jax.types import FeatureMap
 from experiments.support.records import Row
@@ -78,8 +79,8 @@ def diagnostic_values(diagnostics: LayerDiagnostics) -> dict[str, float]:
     return {
         "condition_estimate": float(diagnostics.fit.condition_estimate),
         "residual": float(diagnostics.fit.residual),
-        "agop_cancellation": float(diagnostics.cancellation),
-        "agop_is_direct": float(diagnostics.is_direct),
+        "agop_cancellation": float(diagnostics.agop.cancellation),
+        "agop_is_direct": float(diagnostics.agop.is_direct),
     }
 
 
@@ -115,7 +116,7 @@ def to_rows(seed: int, layer: int, values: dict[str, Any], is_below: dict[str, b
 
 
 def layer_to_arrays(layer: DeepRFMLayer, rows: list[Row]) -> dict[str, np.ndarray]:
-    """Returns what a checkpoint holds: all of the layer but its centers, which are its input, and its rows."""
+    """Returns what a checkpoint holds: its rows, and the layer without its centers, which are its input."""
     machine = layer.machine.machine if isinstance(layer.machine, RFM) else layer.machine
     arrays = {
         "weights": machine.weights,
@@ -134,7 +135,7 @@ def layer_to_arrays(layer: DeepRFMLayer, rows: list[Row]) -> dict[str, np.ndarra
 
 
 def layer_from_arrays(
-    arrays: dict[str, np.ndarray], kernel: Any, inputs: Array, features: FeatureMap
+    arrays: dict[str, np.ndarray], kernel: Radial, inputs: Array, features: FeatureMap
 ) -> tuple[DeepRFMLayer, list[Row]]:
     """Returns the layer and the rows of a checkpoint, given its input with unit rows.
 
@@ -142,7 +143,7 @@ def layer_from_arrays(
     """
     weights = jnp.asarray(arrays["weights"])
     fields = {name.removeprefix(FEATURES): a for name, a in arrays.items() if name.startswith(FEATURES)}
-    stored = type(features)(**{name: jnp.asarray(a) for name, a in fields.items()})
+    stored = dataclasses.replace(features, **{name: jnp.asarray(a) for name, a in fields.items()})  # pyright: ignore[reportArgumentType, reportCallIssue, reportGeneralTypeIssues]
     machine = KernelMachine(kernel, inputs, weights)
     if "machine_root" in arrays:
         matrix, root = jnp.asarray(arrays["machine_matrix"]), jnp.asarray(arrays["machine_root"])

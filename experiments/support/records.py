@@ -123,8 +123,8 @@ def _check_free(workdir: Path) -> None:
     found = [name for name in (*OWN_FILES, *OWN_FOLDERS) if (workdir / name).exists()]
     if found:
         raise RecordsError(
-            f"{workdir} has no config.json but already holds {', '.join(found)}; choose another --workdir, or "
-            "remove these with --no-resume"
+            f"{workdir} has no config.json but already holds {', '.join(found)}; choose another --workdir, "
+            "or remove these with --no-resume"
         )
 
 
