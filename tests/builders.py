@@ -1,6 +1,9 @@
 """Seeded data for tests, and the one place that says how exact a result must be."""
 
+from contextlib import contextmanager
+
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 
 # Relative tolerance by kind of computation, in units of rounding of the dtype.
@@ -66,3 +69,13 @@ def with_duplicates(num_distinct, dim, copies=2, seed=0):
 def one_hot_targets(labels, num_classes):
     """+1 at the class of the row and -1 elsewhere."""
     return 2.0 * np.eye(num_classes)[labels] - 1.0
+
+
+@contextmanager
+def as_a_user():
+    """Switches off the tests' runtime type checks, so that the library's own messages are seen."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

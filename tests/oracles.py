@@ -62,10 +62,11 @@ def gradients(x, centers, weights, radial_derivative, bandwidth):
 
 
 def agop(jacobians, *, centered=False):
-    """Mean over points of J^T J, for jacobians (n, c, d); centered subtracts the mean Jacobian first."""
+    """Mean over points of J^T J, an output at a time; centered subtracts the mean Jacobian (c, d) first."""
     if centered:
         jacobians = jacobians - jacobians.mean(axis=0)
-    return sum(jacobian.T @ jacobian for jacobian in jacobians) / len(jacobians)
+    by_output = (jacobians[:, output] for output in range(jacobians.shape[1]))
+    return sum(gradient.T @ gradient for gradient in by_output) / len(jacobians)
 
 
 def numerical_jacobian(fn, row, step=1e-5):
@@ -125,7 +126,7 @@ def deep_rfm_layer(x, targets, relu_weights, *, bandwidth, ridge, careful_root=F
 
 
 def deep_rfm(x, targets, relu_weights, *, bandwidth, ridge, careful_root=False):
-    """All layers, one for each entry of relu_weights; each layer takes what the oracle's own last one made."""
+    """All layers, one for each entry of relu_weights; a layer takes what the oracle's last one made."""
     for weights in relu_weights:
         layer = deep_rfm_layer(
             x, targets, weights, bandwidth=bandwidth, ridge=ridge, careful_root=careful_root

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dnc_jax import psd_power, squared_distances, unit_rows
 from dnc_jax.linalg import cholesky_solve, eigh_solve, norm
 from tests import oracles
-from tests.builders import assert_close, rtol, with_duplicates, with_spectrum
+from tests.builders import as_a_user, assert_close, rtol, with_duplicates, with_spectrum
 from tests.instances import DTYPES
 
 distances = jax.jit(squared_distances)
@@ -27,7 +27,6 @@ def test_distances_of_distant_rows(dtype):
 @pytest.mark.parametrize("offset", [0.0, 30.0])
 def test_duplicate_rows_are_at_distance_exactly_zero(dtype, offset):
     x = (with_duplicates(40, 100, copies=3) + offset).astype(dtype)
-    truth = oracles.squared_distances(x, x)
     for z in (x, x.copy(), x[::-1].copy()):
         truth = oracles.squared_distances(x, z)
         zero = np.asarray(squared_distances(jnp.asarray(x), jnp.asarray(z)))[truth == 0]
@@ -79,14 +78,11 @@ def test_distances_have_finite_true_gradients():
     true = 2 * np.asarray(weights)[..., None] * differences
     np.testing.assert_allclose(by_x, true.sum(axis=1), atol=1e-12)
     np.testing.assert_allclose(by_z, -true.sum(axis=0), atol=1e-12)
-    np.testing.assert_array_equal(
-        jax.jit(jax.hessian(lambda row: distances(row[None], z)[0, 0]))(x[0]).shape, (3, 3)
-    )
 
 
 @pytest.mark.parametrize("shapes", [((3, 2), (3, 4)), ((3,), (3, 2)), ((3, 2), (2,))])
 def test_distances_reject_shapes_that_do_not_fit(shapes):
-    with pytest.raises((ValueError, TypeError)):
+    with as_a_user(), pytest.raises(ValueError, match=r"rows of one length: got shapes \(3,"):
         squared_distances(*map(jnp.ones, shapes))
 
 
