@@ -192,7 +192,7 @@ def run_seed(session: Session, seed: int) -> list[Row]:
             can_load = loaded is not None
             layer, new_rows = loaded or fit(session, seed, number, x, test_x, is_below)
             train_stages = jitted_stages(layer, x)
-            if seed == config.seeds[0] and not run.arrays(number).exists():
+            if seed == config.seeds[0] and not checkpoint.is_whole(run.arrays(number)):
                 arrays = snapshots.layer_arrays(
                     layer, train_stages, jax.device_get(session.train.labels), session.num_classes
                 )

@@ -1,6 +1,7 @@
 """One npz per finished layer, with a checksum inside: whole and right, or refitted."""
 
 import hashlib
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,6 +12,20 @@ import numpy as np
 from experiments.support.atomic import make_folder, write_atomically
 
 CHECKSUM = "sha256"
+# What numpy and zipfile raise for bytes that are not the archive they were.
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class CheckpointError(ValueError):
@@ -31,11 +46,10 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         CheckpointError: If the file cannot be read, or its contents do not match their checksum.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here: np.load leaves a file open that turns out to be no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    except NotImplementedError as error:  # a compression that zipfile does not know: altered bytes
+    except DAMAGED as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     expected = str(arrays.pop(CHECKSUM, "none"))
     if expected != digest(arrays):
@@ -53,3 +67,12 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
         state.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         state.update(array.tobytes())
     return state.hexdigest()
+
+
+def is_whole(path: Path) -> bool:
+    """Returns whether a file exists and holds what was written."""
+    try:
+        load_arrays(path)
+    except CheckpointError:
+        return False
+    return True

@@ -1,5 +1,7 @@
 """The command line: a dataclass of options, presets, and one message for every error."""
 
+import dataclasses
+import difflib
 import hashlib
 import json
 import os
@@ -29,11 +31,27 @@ Config = TypeVar("Config", bound=HasPreset)
 
 
 def parse(config: type[Config], presets: Mapping[str, Config], arguments: Sequence[str] | None) -> Config:
-    """Returns the options given on the command line, over those of the preset that they name."""
+    """Returns the options given on the command line, over those of the preset that they name.
+
+    Exits with status 2 and a message for a flag or a value that is not understood.
+    """
+    _check_flags(config, sys.argv[1:] if arguments is None else arguments)
     named = tyro.cli(config, args=arguments)
     if named.preset not in presets:
         return named
     return tyro.cli(config, args=arguments, default=presets[named.preset])
+
+
+def _check_flags(config: type[Config], arguments: Sequence[str]) -> None:
+    names = [field.name.replace("_", "-") for field in dataclasses.fields(config)]  # pyright: ignore
+    known = ["--help", *(f"--{name}" for name in names)]
+    for argument in arguments:
+        flag = argument.partition("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known and flag.replace("--no-", "--", 1) not in known:
+            near = difflib.get_close_matches(flag, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "--help lists them all"
+            print(f"error: unknown flag {flag}: {hint}", file=sys.stderr)
+            raise SystemExit(2)
 
 
 def run(main: Callable[[], object]) -> int:

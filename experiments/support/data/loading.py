@@ -18,7 +18,7 @@ from experiments.support.data.source import Source
 _logger = logging.getLogger(__name__)
 
 
-def load(name: Name, *, data_dir: Path | None = None) -> Images:
+def load(name: Name | str, *, data_dir: Path | None = None) -> Images:
     """Returns a dataset as it was stored, neither scaled nor shuffled.
 
     `fashion_mnist_mini`, `digits` and `mnist_5k` come with the repository or with a package and need no
