@@ -76,25 +76,27 @@ def deep_rfm_layer_core(
     """
     inputs = unit_rows(x)
     predictor, fit = kernel_machine_core(kernel, inputs, targets, ridge, solver)
-    gram, agop_diagnostics = kernel_agop_core(predictor)
-    matrix = _by_largest(gram)
+    gram, agop = kernel_agop_core(predictor)
+    matrix, root = _scaled_with_root(gram, agop)
     for _ in range(num_iters - 1):
-        previous, root = matrix, psd_power(matrix, 0.5, rtol=agop_diagnostics.rounding())
-        machine, fit = kernel_machine_core(kernel, matmul(inputs, root), targets, ridge, solver)
-        gram, agop_diagnostics = kernel_agop_core(machine)
-        matrix = _by_largest(matmul(root, matmul(gram, root)))
-        predictor = RFM(machine, previous, root)
+        previous, previous_root = matrix, root
+        machine, fit = kernel_machine_core(kernel, matmul(inputs, previous_root), targets, ridge, solver)
+        gram, agop = kernel_agop_core(machine)
+        matrix, root = _scaled_with_root(matmul(previous_root, matmul(gram, previous_root)), agop)
+        predictor = RFM(machine, previous, previous_root)
+    features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
+    diagnostics = LayerDiagnostics(fit, agop, jnp.all(jnp.isfinite(matrix)))
+    return DeepRFMLayer(predictor, matrix, root, features), diagnostics
+
+
+def _scaled_with_root(
+    gram: Float[Array, "d d"], agop: AGOPDiagnostics
+) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    # The largest entry of a positive semidefinite matrix lies on its diagonal.
+    matrix = gram / jnp.max(jnp.diagonal(gram))
     # Eigenvalues below the rounding of M are noise, yet their roots are not small: 1e-16 becomes 1e-8 in
     # directions that M does not see, which the next layer would carry on.
-    root = psd_power(matrix, 0.5, rtol=agop_diagnostics.rounding())
-    features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
-    layer = DeepRFMLayer(predictor, matrix, root, features)
-    return layer, LayerDiagnostics(fit, agop_diagnostics, jnp.all(jnp.isfinite(matrix)))
-
-
-def _by_largest(gram: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    # The largest entry of a positive semidefinite matrix lies on its diagonal.
-    return gram / jnp.max(jnp.diagonal(gram))
+    return matrix, psd_power(matrix, 0.5, rtol=agop.rounding())
 
 
 _jitted_core = jax.jit(deep_rfm_layer_core, static_argnames=("num_iters", "solver"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from dnc_jax.agop import class_free_is_cheaper
+from dnc_jax.closed_form import class_free_is_cheaper
 
 # Measured: n x n arrays alive at once in the compiled layer, and d x d ones around the eigendecomposition.
 GRAM_ARRAYS = 5

@@ -1,0 +1,102 @@
+"""Closed forms of the gradients of a radial kernel machine, and sums of their outer products.
+
+With S_im = 2 slope(|x_i - z_m|^2), a the weights (m, c), s = S a and Z the centers, the gradient of output c
+at x_i is s_ic x_i - sum_m S_im a_mc z_m: row i of G_c = diag(s_c) X - S diag(a_c) Z.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dnc_jax.chunking import sum_rows
+from dnc_jax.linalg import matmul, squared_distances
+from dnc_jax.machine import KernelMachine
+
+
+def class_free_is_cheaper(num_points: int, in_dim: int, num_centers: int, num_outputs: int) -> bool:
+    """Returns whether S^T S costs fewer flops than one gradient matrix per output."""
+    class_free = num_points * num_centers**2 + num_centers**2 * in_dim + num_points * num_centers * in_dim
+    direct = num_outputs * num_points * in_dim * (num_centers + in_dim)
+    return class_free < direct
+
+
+def class_free_gram(
+    machine: KernelMachine, x: Float[Array, "n d"], centered: bool, batch_size: int | None
+) -> tuple[Float[Array, "d d"], Float[Array, ""]]:
+    """Returns (1/n) sum_c G_c^T G_c and its cancellation, at a cost free of the number of outputs.
+
+    The sum is T1 - T2 - T2^T + T3, with T1 = X^T diag(sum_c s^2) X, T2 = X^T (S * s a^T) Z and
+    T3 = Z^T (S^T S * a a^T) Z, * entrywise. centered subtracts the mean gradient of each output.
+    """
+    z, a = machine.centers, machine.weights
+
+    def block_sum(rows: Float[Array, "b d"]) -> tuple[Array, ...]:
+        slopes = _slopes(machine, rows)
+        s = matmul(slopes, a)
+        t1 = matmul(rows.T * jnp.sum(s * s, axis=1)[None, :], rows)
+        t2 = matmul(rows.T, matmul(slopes * matmul(s, a.T), z))
+        gradient_sum = matmul(s.T, rows) - matmul((jnp.sum(slopes, axis=0)[:, None] * a).T, z)
+        return t1, t2, matmul(slopes.T, slopes), gradient_sum
+
+    t1, t2, slopes_gram, gradient_sum = sum_rows(block_sum, x, batch_size)
+    t3 = matmul(z.T, matmul(slopes_gram * matmul(a, a.T), z))
+    total = t1 - t2 - t2.T + t3
+    if centered:
+        total = total - matmul(gradient_sum.T, gradient_sum) / x.shape[0]
+    magnitude = jnp.trace(t1) + 2 * jnp.abs(jnp.trace(t2)) + jnp.trace(t3)
+    return (total + total.T) / (2 * x.shape[0]), magnitude / jnp.trace(total)
+
+
+def direct_gram(
+    machine: KernelMachine, x: Float[Array, "n d"], centered: bool, diagonal: bool, batch_size: int | None
+) -> tuple[Float[Array, "d d"] | Float[Array, "d"], Float[Array, ""]]:
+    """Returns (1/n) sum_c G_c^T G_c, one G_c in turn, and the cancellation of its gradients."""
+    z, a = machine.centers, machine.weights
+    means = jnp.zeros((a.shape[1], z.shape[1]), x.dtype)
+    if centered:
+        means = sum_rows(partial(_gradient_sums, machine), x, batch_size) / x.shape[0]
+
+    def block_sum(rows: Float[Array, "b d"]) -> tuple[Array, Array]:
+        slopes = _slopes(machine, rows)
+
+        def add(total: tuple[Array, Array], output: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+            column, mean = output
+            own, others = _gradient_terms(slopes, rows, z, column)
+            gradients = own - others - mean[None, :]
+            product = jnp.sum(gradients**2, axis=0) if diagonal else matmul(gradients.T, gradients)
+            sizes = jnp.stack([jnp.sum(own * own), jnp.sum(own * others), jnp.sum(others * others)])
+            return (total[0] + product, total[1] + sizes), None
+
+        shape = z.shape[1:] if diagonal else (z.shape[1], z.shape[1])
+        start = jnp.zeros(shape, x.dtype), jnp.zeros(3, x.dtype)
+        return jax.lax.scan(add, start, (a.T, means))[0]
+
+    total, sizes = sum_rows(block_sum, x, batch_size)
+    magnitude = sizes[0] + 2 * jnp.abs(sizes[1]) + sizes[2]
+    trace = jnp.sum(total) if diagonal else jnp.trace(total)
+    return total / x.shape[0], magnitude / trace
+
+
+def _slopes(machine: KernelMachine, x: Float[Array, "n d"]) -> Float[Array, "n m"]:
+    slopes = 2 * machine.kernel.slope(squared_distances(x, machine.centers))
+    # At its own center every kernel's term is slope * 0: dropped, so that it cannot leave rounding behind.
+    return jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, slopes) if x is machine.centers else slopes
+
+
+def _gradient_sums(machine: KernelMachine, rows: Float[Array, "b d"]) -> Float[Array, "c d"]:
+    slopes = _slopes(machine, rows)
+
+    def gradient_sum(column: Float[Array, "m"]) -> Float[Array, "d"]:
+        own, others = _gradient_terms(slopes, rows, machine.centers, column)
+        return jnp.sum(own - others, axis=0)
+
+    return jax.lax.map(gradient_sum, machine.weights.T)
+
+
+def _gradient_terms(
+    slopes: Float[Array, "b m"], x: Float[Array, "b d"], z: Float[Array, "m d"], column: Float[Array, "m"]
+) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
+    """Returns the two terms whose difference is the gradient of one output."""
+    return matmul(slopes, column)[:, None] * x, matmul(slopes, column[:, None] * z)
