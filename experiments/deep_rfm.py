@@ -63,7 +63,7 @@ class Config:
         "fashion_mnist_mini"
     )
     """images to fit"""
-    num_train: int | None = 2000
+    num_train: int | None = 1000
     """training images, stratified by class; None takes the whole split"""
     num_test: int | None = None
     """held-out images; None takes up to 1000"""
