@@ -111,7 +111,7 @@ class LayerTruth(NamedTuple):
     nonlinear: np.ndarray
 
 
-def deep_rfm_layer(x, targets, relu_weights, *, bandwidth, ridge, careful_root=False):
+def deep_rfm_layer(x, targets, relu_weights, *, bandwidth, ridge):
     """Unit rows, Laplace machine, AGOP over its largest entry, root, ReLU of random features."""
     inputs = unit_rows(x)
     gram = laplace_gram(inputs, inputs, bandwidth)
@@ -119,18 +119,16 @@ def deep_rfm_layer(x, targets, relu_weights, *, bandwidth, ridge, careful_root=F
     jacobians = gradients(inputs, inputs, weights, laplace_radial_derivative, bandwidth)
     matrix = agop(jacobians)
     largest = matrix.max()
-    root = root_of_agop(jacobians) / np.sqrt(largest) if careful_root else psd_power(matrix / largest, 0.5)
+    root = root_of_agop(jacobians) / np.sqrt(largest)
     linear = inputs @ root
     nonlinear = np.maximum(linear @ np.asarray(relu_weights, np.float64), 0)
     return LayerTruth(matrix / largest, inputs, linear, nonlinear)
 
 
-def deep_rfm(x, targets, relu_weights, *, bandwidth, ridge, careful_root=False):
+def deep_rfm(x, targets, relu_weights, *, bandwidth, ridge):
     """All layers, one for each entry of relu_weights; a layer takes what the oracle's last one made."""
     for weights in relu_weights:
-        layer = deep_rfm_layer(
-            x, targets, weights, bandwidth=bandwidth, ridge=ridge, careful_root=careful_root
-        )
+        layer = deep_rfm_layer(x, targets, weights, bandwidth=bandwidth, ridge=ridge)
         yield layer
         x = layer.nonlinear
 

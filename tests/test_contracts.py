@@ -9,12 +9,23 @@ from hypothesis import strategies as st
 
 from dnc_jax import KernelMachine, kernel_agop
 from tests.builders import assert_close, class_clouds, rotation, rtol, simplex_means, with_duplicates
-from tests.instances import DTYPES, KERNELS, METRICS
+from tests.instances import DTYPES, KERNELS, METRICS, SAMPLERS
 
 SEEDS = st.integers(0, 10**6)
 COUNTS = (5, 9, 3, 6)
 agop_of = jax.jit(lambda machine: kernel_agop(machine))
 gram_of = jax.jit(lambda kernel, x, z: kernel(x, z))
+
+
+def test_members_of_different_types_have_different_structures():
+    # jit finds its programs by the structure of their arguments: equal structures of two types would let it
+    # run the program of the one on the other.
+    kernels = [param.values[0].kernel for param in KERNELS]
+    machines = [KernelMachine(kernel, jnp.ones((2, 3)), jnp.ones((2, 1))) for kernel in kernels]
+    maps = [param.values[0](jax.random.key(0), 3, 2) for param in SAMPLERS[:2]]
+    structures = [jax.tree.structure(member) for member in (*kernels, *machines, *maps)]
+    for i, structure in enumerate(structures):
+        assert structure not in structures[i + 1 :], structure
 
 
 @pytest.mark.parametrize("case", KERNELS)

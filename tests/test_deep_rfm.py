@@ -46,7 +46,7 @@ def test_a_layer_is_the_oracles(dtype, ridge):
     assert_close(layer.feature_matrix, true.feature_matrix, dtype, "solve")
     for stage in got._fields:
         assert_close(getattr(got, stage), getattr(true, stage), dtype, "solve")
-    assert np.max(layer.feature_matrix) == 1
+    assert_close(jnp.max(layer.feature_matrix), 1.0, dtype, "entry")
 
 
 def test_new_points_pass_through_the_same_stages():
