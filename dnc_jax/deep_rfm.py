@@ -7,7 +7,6 @@ References:
     Beaglehole, Sukenik, Mondelli and Belkin (2024), Algorithm 1 (Deep RFM).
 """
 
-import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -27,11 +26,10 @@ from dnc_jax.machine import (
     kernel_machine_core,
 )
 from dnc_jax.rfm import RFM
-from dnc_jax.types import FeatureMap, FeatureSampler, Scalar, Stages
+from dnc_jax.types import FeatureMap, FeatureSampler, Scalar, Stages, pytree
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class DeepRFMLayer:
     """A fitted layer: its predictor on unit rows, M (d, d), M^(1/2) (d, d) and the random features."""
 
@@ -171,8 +169,7 @@ def fit_deep_rfm_layer_with_diagnostics(
     return layer, diagnostics
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class DeepRFM:
     """Fitted layers; called on rows it predicts with the machine of the last layer."""
 

@@ -4,17 +4,15 @@ Samplers draw in float32 and return the default float type, so that one key give
 precision. They run outside jitted code.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dnc_jax.linalg import matmul
+from dnc_jax.types import pytree
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class ReLUFeatures:
     """phi(x) = max(x W, 0) for weights W of shape (d, p)."""
 
@@ -25,8 +23,7 @@ class ReLUFeatures:
         return jax.nn.relu(matmul(x, self.weights))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class FourierFeatures:
     """phi(x) = sqrt(2 / p) cos(x F + b), for frequencies F of shape (d, p) and phases b of shape (p,).
 

@@ -1,6 +1,5 @@
 """Kernel machines: kernel ridge regression, its diagnostics, and the checks that may raise."""
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -10,11 +9,10 @@ from jaxtyping import Array, Bool, Float
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Radial
 from dnc_jax.linalg import Solver, check_ridge, cholesky_solve, matmul
-from dnc_jax.types import Scalar
+from dnc_jax.types import Scalar, pytree
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class KernelMachine:
     """A fitted predictor f(x) = sum_m kernel(x, centers_m) weights_m; centers (m, d), weights (m, c)."""
 

@@ -4,10 +4,8 @@ References:
     Radhakrishnan, Beaglehole, Pandit and Belkin (2024), Science 383, Algorithm 1.
 """
 
-import dataclasses
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -15,10 +13,10 @@ from dnc_jax.agop import kernel_agop
 from dnc_jax.kernels import Radial
 from dnc_jax.linalg import Solver, matmul, psd_power
 from dnc_jax.machine import KernelMachine, fit_kernel_machine
+from dnc_jax.types import pytree
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class RFM:
     """A fitted recursive feature machine: a machine on x @ feature_root.
 

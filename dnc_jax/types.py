@@ -8,9 +8,11 @@ Axis letters, in every annotation and every einsum:
     h, w  image height and width
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias, TypeVar, dataclass_transform
 
+import jax
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -30,6 +32,37 @@ class Stages(NamedTuple):
     input: Float[Array, "n d"]
     linear: Float[Array, "n q"]
     nonlinear: Float[Array, "n p"]
+
+
+Node = TypeVar("Node")
+
+
+@dataclass_transform(frozen_default=True)
+def pytree(cls: type[Node]) -> type[Node]:
+    """Returns the class as a frozen dataclass whose fields are the children of a pytree node.
+
+    Not jax.tree_util.register_dataclass: in jax 0.10 the structures of two classes registered by it compare
+    equal if they have as many fields, and a jitted function may then run the program compiled for the other.
+    """
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    names = tuple(field.name for field in dataclasses.fields(cls))  # pyright: ignore[reportArgumentType]
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in names)
+
+    def flatten(node: Node) -> tuple[tuple[Any, ...], None]:
+        return tuple(getattr(node, name) for name in names), None
+
+    def flatten_with_keys(node: Node) -> tuple[tuple[tuple[Any, Any], ...], None]:
+        return tuple(zip(keys, flatten(node)[0], strict=True)), None
+
+    def unflatten(_: None, children: Iterable[Any]) -> Node:
+        # Past __init__: JAX rebuilds nodes with tracers and placeholders, which are no fit arguments.
+        node = object.__new__(cls)
+        for name, child in zip(names, children, strict=True):
+            object.__setattr__(node, name, child)
+        return node
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 def is_concrete(*arrays: object) -> bool:

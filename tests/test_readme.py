@@ -24,8 +24,8 @@ def test_the_snippet_shows_collapse_in_a_few_lines(capsys):
         [float(number) for number in re.findall(r"'([^']+)'", line)]
         for line in capsys.readouterr().out.splitlines()
     ]
-    assert len(lines) == 4
-    assert lines[-1][-1] < lines[0][0] / 10
+    assert len(lines) == 6
+    assert lines[-1][-1] < lines[0][0] / 5
 
 
 def test_every_command_is_understood():

@@ -4,14 +4,11 @@ The profile gives the Gram matrix, the slope gives every gradient, hence one clo
 grad_x k(x, z) = 2 slope(|x - z|^2) (x - z).
 """
 
-import dataclasses
-
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dnc_jax.linalg import squared_distances
-from dnc_jax.types import Scalar, is_concrete
+from dnc_jax.types import Scalar, is_concrete, pytree
 
 
 class Radial:
@@ -34,8 +31,7 @@ class Radial:
         return self.profile(squared_distances(x, z))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Laplace(Radial):
     """k(x, z) = exp(-|x - z| / bandwidth), with the Euclidean norm.
 
@@ -63,8 +59,7 @@ class Laplace(Radial):
         check_bandwidth(self.bandwidth)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Gaussian(Radial):
     """k(x, z) = exp(-|x - z|^2 / (2 bandwidth^2))."""
 

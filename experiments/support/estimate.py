@@ -13,6 +13,8 @@ GRAM_ARRAYS = 5
 FEATURE_ARRAYS = 7
 # Measured: a symmetric eigendecomposition takes about as long as this many d^3 of matrix product flops.
 EIGH_FLOPS = 12
+# Measured: what the runtime and its compiled programs hold whatever the sizes.
+BASE_BYTES = 700 * 2**20
 PROBE_SIZE = 1024
 # Measured: compilation of the layer and of the metrics, for the first and for the later layers.
 COMPILE_SECONDS = 20.0
@@ -44,7 +46,7 @@ def peak_bytes(size: LayerSize, itemsize: int) -> int:
     """Returns the largest memory that one layer needs at once, data included."""
     n, d, p = size.num_train, size.in_dim, size.width
     rows = (n + size.num_test) * (4 * d + 2 * p)
-    return itemsize * (GRAM_ARRAYS * n * n + FEATURE_ARRAYS * d * d + rows)
+    return BASE_BYTES + itemsize * (GRAM_ARRAYS * n * n + FEATURE_ARRAYS * d * d + rows)
 
 
 def run_seconds(sizes: list[LayerSize], num_seeds: int, dtype: jnp.dtype) -> float:
@@ -85,7 +87,8 @@ def check_memory(sizes: list[LayerSize], itemsize: int, free: int) -> str:
     )
     if needed <= free:
         return line
-    fitting = int(largest.num_train * (0.9 * free / needed) ** 0.5)
+    share = max(0.9 * (free - BASE_BYTES) / (needed - BASE_BYTES), 0.0)
+    fitting = max(int(largest.num_train * share**0.5), largest.num_outputs)
     raise MemoryEstimateError(f"not enough {line}; use --num-train={fitting} or --precision=float32")
 
 

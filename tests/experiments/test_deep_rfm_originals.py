@@ -8,7 +8,10 @@ from experiments import deep_rfm
 from tests.experiments.original_files import write_idx, write_svhn
 
 
-@pytest.mark.parametrize(("name", "write"), [("svhn", write_svhn), ("fashion_mnist", write_idx)])
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [pytest.param("svhn", write_svhn, marks=pytest.mark.slow), ("fashion_mnist", write_idx)],
+)
 def test_original_files_run_end_to_end(tmp_path, monkeypatch, name, write):
     monkeypatch.setenv("DNC_JAX_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "data" / name
