@@ -11,7 +11,7 @@ OnFloor = Literal["stop", "warn"]
 
 # Calibrated against float64 on images (tests/experiments/test_floor.py): up to these limits, NC1 and NC2
 # of a float32 run stay within ten percent of the truth.
-MAX_ROUNDING = 0.005
+MAX_ROUNDING = 1e-4
 MAX_CONDITIONING = 0.3
 
 
