@@ -274,7 +274,7 @@ def test_options_out_of_range_are_refused(tmp_path, changes, message):
 def test_contradicting_duplicates_are_named_where_there_is_no_ridge(tmp_path, monkeypatch):
     images = deep_rfm.data.load("digits")
     copies, labels = images.train.images.copy(), images.train.labels.copy()
-    copies[labels == 1] = copies[labels == 0][0]
+    copies[labels <= 1] = copies[labels == 0][0]
     doubled = dataclasses.replace(images, train=dataclasses.replace(images.train, images=copies))
     monkeypatch.setattr(deep_rfm.data, "load", lambda *_, **__: doubled)
     with pytest.raises(ValueError, match=r"repeat another one with a different label.*use --ridge=1e-3"):
