@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, get_args
 
 import jax
 import tyro
-from jax.sharding import Mesh
 
 from dnc_jax import (
     Gaussian,
@@ -38,11 +37,12 @@ from experiments.support import (
     estimate,
     floor,
     layers,
+    options,
     plotting,
     snapshots,
 )
 from experiments.support.console import LayerTable
-from experiments.support.preprocess import Prepared, contradicting_duplicates, prepare
+from experiments.support.preprocess import Prepared, check_solvable, prepare
 from experiments.support.records import Row, Run, open_run, to_lines
 from experiments.support.story import closing_line
 
@@ -138,7 +138,10 @@ class Session:
 
 def main(config: Config) -> Path | None:
     """Runs the experiment and returns the folder of its records, or None for a dry run."""
-    check(config)
+    options.check_sizes(depth=config.depth, width=config.width, num_iters=config.num_iters)
+    options.check_positive(bandwidth=config.bandwidth, feature_bandwidth=config.feature_bandwidth)
+    options.check_ridge(config.ridge)
+    options.check_seeds(config.seeds)
     dtype = devices.set_precision(config.precision)
     images = data.load(config.dataset, data_dir=config.data_dir)
     prepared = prepare(
@@ -149,27 +152,26 @@ def main(config: Config) -> Path | None:
         label_noise=config.label_noise,
         own_statistics=config.own_statistics,
     )
-    check_solvable(config, prepared)
+    check_solvable(prepared.train, config.ridge)
     mesh = devices.make_mesh(config.devices, len(prepared.train.labels))
     settings = recorded(config, prepared)
     workdir = config.workdir or Path("runs") / command.run_name("deep_rfm", config.dataset, settings)
     table = LayerTable(config.depth)
     table.settings("deep_rfm", settings | {"source": images.source, "workdir": workdir})
-    announce_cost(config, prepared, mesh, table)
+    size = estimate.LayerSize(
+        num_train=len(prepared.train.labels),
+        num_test=len(prepared.test.labels),
+        in_dim=prepared.train.inputs.shape[1],
+        width=config.width,
+        num_outputs=prepared.num_classes,
+    )
+    table.say(estimate.cost(size, config.depth, len(config.seeds), dtype, devices.free_bytes(mesh)))
     if config.dry_run:
         return None
     environment = devices.describe(mesh) | {"data_source": images.source}
     run = open_run(workdir, settings, environment, config.resume)
-    train = layers.Points(
-        devices.shard_rows(mesh, prepared.train.inputs, dtype),
-        devices.shard_rows(mesh, prepared.train.labels, None),
-        devices.shard_rows(mesh, prepared.train.targets, dtype),
-    )
-    test = layers.Points(
-        devices.replicate(mesh, prepared.test.inputs, dtype),
-        devices.replicate(mesh, prepared.test.labels, None),
-        devices.replicate(mesh, prepared.test.targets, dtype),
-    )
+    train = layers.place(prepared.train, partial(devices.shard_rows, mesh), dtype)
+    test = layers.place(prepared.test, partial(devices.replicate, mesh), dtype)
     session = Session(config, run, table, train, test, prepared.num_classes)
     with command.resumable(workdir, "experiments.deep_rfm"):
         rows = [row for seed in config.seeds for row in run_seed(session, seed)]
@@ -277,33 +279,6 @@ def sampler(config: Config) -> FeatureSampler:
     return partial(sample, width=config.width, bandwidth=config.feature_bandwidth)
 
 
-def check(config: Config) -> None:
-    """Raises ValueError for options that no run can use."""
-    for name in ("depth", "width", "num_iters"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1: got {getattr(config, name)}")
-    if not config.seeds or len(set(config.seeds)) < len(config.seeds) or min(config.seeds) < 0:
-        raise ValueError(f"--seeds must be one or more different non-negative numbers: got {config.seeds}")
-    for name in ("bandwidth", "feature_bandwidth"):
-        if not 0 < getattr(config, name) < float("inf"):
-            raise ValueError(f"--{name.replace('_', '-')} must be positive: got {getattr(config, name):g}")
-    if not 0 <= config.ridge < float("inf"):
-        raise ValueError(f"--ridge must be at least 0: got {config.ridge:g}")
-
-
-def check_solvable(config: Config, prepared: Prepared) -> None:
-    """Raises ValueError where a fit without ridge would have to give one image two labels."""
-    pairs = (
-        contradicting_duplicates(prepared.train.inputs, prepared.train.labels) if config.ridge == 0 else []
-    )
-    if pairs:
-        first, second = pairs[0]
-        raise ValueError(
-            f"{len(pairs)} training images repeat another one with a different label, the first pair in rows "
-            f"{first} and {second}: without a ridge no predictor fits both; use --ridge=1e-3 or remove them"
-        )
-
-
 def recorded(config: Config, prepared: Prepared) -> dict[str, Any]:
     """Returns what decides the numbers of a run, with sizes as they were resolved."""
     options = {k: v for k, v in dataclasses.asdict(config).items() if k not in UNRECORDED}
@@ -320,19 +295,5 @@ def recorded(config: Config, prepared: Prepared) -> dict[str, Any]:
     )
 
 
-def announce_cost(config: Config, prepared: Prepared, mesh: Mesh, table: LayerTable) -> None:
-    """Prints the memory and time that the run needs, and raises if the memory is not there."""
-    num_train, num_test = len(prepared.train.labels), len(prepared.test.labels)
-    first = estimate.LayerSize(
-        num_train, num_test, prepared.train.inputs.shape[1], config.width, prepared.num_classes
-    )
-    sizes = [first] + [dataclasses.replace(first, in_dim=config.width)] * (config.depth - 1)
-    dtype = jax.numpy.dtype(config.precision)
-    seconds = estimate.run_seconds(sizes, len(config.seeds), dtype)
-    table.say(estimate.check_memory(sizes, dtype.itemsize, devices.free_bytes(mesh)))
-    table.say(f"about {estimate.duration(seconds)} on {mesh.size} {mesh.devices.flat[0].platform} device(s)")
-
-
 if __name__ == "__main__":
-    options = command.parse(Config, PRESETS, sys.argv[1:])
-    sys.exit(command.run(partial(main, options)))
+    sys.exit(command.run(partial(main, command.parse(Config, PRESETS, sys.argv[1:]))))

@@ -1,5 +1,6 @@
 """Memory and time of a Deep RFM run before it starts: counted flops and bytes, one measured rate."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -90,6 +91,17 @@ def check_memory(sizes: list[LayerSize], itemsize: int, free: int) -> str:
     share = max(0.9 * (free - BASE_BYTES) / (needed - BASE_BYTES), 0.0)
     fitting = max(int(largest.num_train * share**0.5), largest.num_outputs)
     raise MemoryEstimateError(f"not enough {line}; use --num-train={fitting} or --precision=float32")
+
+
+def cost(size: LayerSize, depth: int, num_seeds: int, dtype: jnp.dtype, free: int) -> str:
+    """Returns two lines, on the memory and on the time of a run; size is that of its first layer.
+
+    Raises:
+        MemoryEstimateError: If more memory is needed than is free.
+    """
+    sizes = [size] + [dataclasses.replace(size, in_dim=size.width)] * (depth - 1)
+    memory = check_memory(sizes, dtype.itemsize, free)
+    return f"{memory}\ntime: about {duration(run_seconds(sizes, num_seeds, dtype))}"
 
 
 def duration(seconds: float) -> str:

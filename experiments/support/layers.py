@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from dnc_jax.deep_rfm import LayerDiagnostics
 from dnc_jax.kernels import Radial
 from dnc_jax.rfm import apply_root
 from dnc_jax.types import FeatureMap
+from experiments.support.preprocess import Dataset
 from experiments.support.records import Row
 
 METRICS = {"nc1": nc1, "nc1_trace_ratio": nc1_trace_ratio, "nc2": nc2, "nc2_gram_mse": nc2_gram_mse}
@@ -42,6 +44,11 @@ class Points:
     x: Array
     labels: Array
     targets: Array
+
+
+def place(dataset: Dataset, put: Callable[[np.ndarray, jnp.dtype | None], Array], dtype: jnp.dtype) -> Points:
+    """Returns a dataset on the devices that put chooses; labels stay integers."""
+    return Points(put(dataset.inputs, dtype), put(dataset.labels, None), put(dataset.targets, dtype))
 
 
 @partial(jax.jit, static_argnames="num_classes")

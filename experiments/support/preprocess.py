@@ -102,6 +102,17 @@ def contradicting_duplicates(
     return pairs
 
 
+def check_solvable(train: Dataset, ridge: float) -> None:
+    """Raises DataError where a fit without ridge would have to give one image two labels."""
+    pairs = contradicting_duplicates(train.inputs, train.labels) if ridge == 0 else []
+    if pairs:
+        first, second = pairs[0]
+        raise DataError(
+            f"{len(pairs)} training images repeat another one with a different label, the first pair in rows "
+            f"{first} and {second}: without a ridge no predictor fits both; use --ridge=1e-3 or remove them"
+        )
+
+
 def _check_trainable(images: Images) -> None:
     for part, split in (("training", images.train), ("test", images.test)):
         where = f"the {part} split of {images.name}"

@@ -1,0 +1,31 @@
+"""Checks of options that no run can use, each naming the flag, what it was given and what it takes."""
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises ValueError for a count that is not at least 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{_flag(name)} must be at least 1: got {value}")
+
+
+def check_positive(**values: float) -> None:
+    """Raises ValueError for a number that is not positive and finite."""
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{_flag(name)} must be positive: got {value:g}")
+
+
+def check_ridge(ridge: float) -> None:
+    """Raises ValueError for a ridge that is negative or not finite."""
+    if not 0 <= ridge < float("inf"):
+        raise ValueError(f"--ridge must be at least 0: got {ridge:g}")
+
+
+def check_seeds(seeds: tuple[int, ...]) -> None:
+    """Raises ValueError unless there is a seed, and all differ and are at least 0."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"--seeds must be one or more different non-negative numbers: got {seeds}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
