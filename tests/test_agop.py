@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import KernelMachine, Laplace, agop, kernel_agop
-from dnc_jax.agop import kernel_agop_core
+from dnc_jax.agop import ROUNDING_TOLERANCE, kernel_agop_core
 from tests import oracles
 from tests.builders import as_a_user, assert_close, class_clouds, one_hot_targets, rotation
 from tests.instances import DTYPES, KERNELS, LAPLACE
@@ -98,7 +98,9 @@ def test_closed_form_is_autodiff_off_the_centers(case, num_outputs):
 @pytest.mark.parametrize("num_outputs", [FEW, MANY])
 def test_closed_form_is_the_oracle_at_the_centers(case, dtype, num_outputs):
     machine = machine_of(case, points(), num_outputs, dtype)
-    assert bool(diagnosed(machine)[1].is_direct) == (num_outputs == FEW)
+    diagnostics = diagnosed(machine)[1]
+    is_lossy = diagnostics.cancellation * jnp.finfo(x.dtype).eps > ROUNDING_TOLERANCE[x.dtype.name]
+    assert bool(diagnostics.is_direct) == (num_outputs == FEW or bool(is_lossy))
     assert_close(closed_form(machine), oracles.agop(true_gradients(case, machine)), dtype, "product")
 
 
