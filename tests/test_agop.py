@@ -132,7 +132,7 @@ def test_cancellation_turns_to_the_direct_form_and_stays_exact(dtype):
 @pytest.mark.parametrize("far", [0.0, 1e5])
 def test_which_form_is_taken_is_reported(far):
     # Far from the origin, s x_i and sum_m S_im a_m z_m are huge and their difference is not.
-    machine = machine_of(LAPLACE, points() + far, MANY)
+    machine = machine_of(LAPLACE, points(seed=2) + far, MANY)
     got, diagnostics = diagnosed(machine)
     assert bool(diagnostics.is_direct) == (far > 0)
     true = oracles.agop(true_gradients(LAPLACE, machine))
