@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree, Shaped
 
 Result = TypeVar("Result", bound=PyTree)
 
 
 def sum_rows(
-    fn: Callable[[Float[Array, "b d"]], Result], x: Float[Array, "n d"], batch_size: int | None
+    fn: Callable[[Shaped[Array, "b ..."]], Result], x: Shaped[Array, "n ..."], batch_size: int | None
 ) -> Result:
     """Returns the sum of fn over consecutive blocks of batch_size rows, the last one shorter.
 
@@ -23,7 +23,7 @@ def sum_rows(
     num_blocks = num_rows // batch_size
     blocks = x[: num_blocks * batch_size].reshape(num_blocks, batch_size, *x.shape[1:])
 
-    def add(total: Result, block: Float[Array, "b d"]) -> tuple[Result, None]:
+    def add(total: Result, block: Shaped[Array, "b ..."]) -> tuple[Result, None]:
         return jax.tree.map(lambda a, b: a + b, total, fn(block)), None
 
     total, _ = jax.lax.scan(add, fn(blocks[0]), blocks[1:])
@@ -33,7 +33,7 @@ def sum_rows(
 
 
 def map_rows(
-    fn: Callable[[Float[Array, "b d"]], Result], x: Float[Array, "n d"], batch_size: int | None
+    fn: Callable[[Shaped[Array, "b ..."]], Result], x: Shaped[Array, "n ..."], batch_size: int | None
 ) -> Result:
     """Returns fn of x computed on blocks of batch_size rows and concatenated; None takes one block.
 

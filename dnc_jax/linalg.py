@@ -85,17 +85,20 @@ def _recompute(
 
 
 def unit_rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """Returns x with every row divided by its Euclidean norm; a row of zeros stays zero."""
-    squared = jnp.sum(x * x, axis=1, keepdims=True)
-    nonzero = squared > 0
-    return jnp.where(nonzero, x / jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)
+    """Returns x with every row divided by its Euclidean norm; a row of zeros stays zero, NaN stays NaN."""
+    # Divided by the largest entry first, whose square may over- or underflow; any factor would do.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True))
+    is_zero = largest == 0
+    scaled = x / jnp.where(is_zero, 1.0, largest)
+    squared = jnp.sum(scaled * scaled, axis=1, keepdims=True)
+    return jnp.where(is_zero, 0.0, scaled / jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
 
 
 def norm(a: Float[Array, "..."]) -> Float[Array, ""]:
     """Returns the Frobenius norm of a, with gradient 0 rather than NaN where a is 0."""
     squared = jnp.sum(a * a)
-    nonzero = squared > 0
-    return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)
+    is_zero = squared == 0
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
 
 
 def psd_power(a: Float[Array, "d d"], power: float, *, rtol: Scalar | None = None) -> Float[Array, "d d"]:

@@ -19,13 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 import jax
 import tyro
 
-from dnc_jax import (
-    Gaussian,
-    Laplace,
-    features,
-    stages,
-    unit_rows,
-)
+from dnc_jax import DeepRFMLayer, Gaussian, Laplace, features, unit_rows
 from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
 from dnc_jax.linalg import cholesky_solve, eigh_solve
 from dnc_jax.types import FeatureSampler
@@ -39,6 +33,7 @@ from experiments.support import (
     layers,
     options,
     plotting,
+    sizes,
     snapshots,
 )
 from experiments.support.console import LayerTable
@@ -143,33 +138,23 @@ def main(config: Config) -> Path | None:
     options.check_ridge(config.ridge)
     options.check_seeds(config.seeds)
     dtype = devices.set_precision(config.precision)
-    images = data.load(config.dataset, data_dir=config.data_dir)
-    prepared = prepare(
-        images,
-        num_train=config.num_train,
-        num_test=config.num_test,
-        seed=config.data_seed,
-        label_noise=config.label_noise,
-        own_statistics=config.own_statistics,
-    )
-    check_solvable(prepared.train, config.ridge)
-    mesh = devices.make_mesh(config.devices, len(prepared.train.labels))
-    settings = recorded(config, prepared)
+    is_planned = config.dry_run and sizes.needs_files(config.dataset, config.data_dir)
+    prepared = None if is_planned else read(config)
+    size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config)
+    mesh = devices.make_mesh(config.devices, size.num_train)
+    settings = recorded(config, size, prepared)
     workdir = config.workdir or Path("runs") / command.run_name("deep_rfm", config.dataset, settings)
+    places = {"source": prepared.source, "workdir": workdir} if prepared else {"source": "not read"}
     table = LayerTable(config.depth)
-    table.settings("deep_rfm", settings | {"source": images.source, "workdir": workdir})
-    size = estimate.LayerSize(
-        num_train=len(prepared.train.labels),
-        num_test=len(prepared.test.labels),
-        in_dim=prepared.train.inputs.shape[1],
-        width=config.width,
-        num_outputs=prepared.num_classes,
-    )
-    table.say(estimate.cost(size, config.depth, len(config.seeds), dtype, devices.free_bytes(mesh)))
-    if config.dry_run:
+    table.settings("deep_rfm", settings | places)
+    first, free = size.first_layer(config.width), devices.free_bytes(mesh)
+    num_runs = len(config.seeds) * (1 + floor.has_twin(dtype))
+    table.say(estimate.cost(first, config.depth, num_runs, dtype, free))
+    if config.dry_run or prepared is None:
         return None
-    environment = devices.describe(mesh) | {"data_source": images.source}
-    run = open_run(workdir, settings, environment, config.resume)
+    run = open_run(
+        workdir, settings, devices.describe(mesh) | {"data_source": prepared.source}, config.resume
+    )
     train = layers.place(prepared.train, partial(devices.shard_rows, mesh), dtype)
     test = layers.place(prepared.test, partial(devices.replicate, mesh), dtype)
     session = Session(config, run, table, train, test, prepared.num_classes)
@@ -180,27 +165,46 @@ def main(config: Config) -> Path | None:
     return workdir
 
 
+def read(config: Config) -> Prepared:
+    """Returns the data of the run; raises DataError if it cannot be had or trained on."""
+    prepared = prepare(
+        data.load(config.dataset, data_dir=config.data_dir),
+        num_train=config.num_train,
+        num_test=config.num_test,
+        seed=config.data_seed,
+        label_noise=config.label_noise,
+        own_statistics=config.own_statistics,
+    )
+    check_solvable(prepared.train, config.ridge)
+    return prepared
+
+
 def run_seed(session: Session, seed: int) -> list[Row]:
     """Fits or loads, measures and records every layer of one seed; returns all rows."""
     config, run, table = session.config, session.run, session.table
-    x, test_x = session.train.x, session.test.x
+    inputs = [(session.train.x, session.test.x)]
+    if floor.has_twin(session.train.x.dtype):
+        inputs.append((floor.moved(session.train.x), floor.moved(session.test.x)))
     table.header(seed)
     rows: list[Row] = []
     can_load, is_below = config.resume, False
     for number in range(1, config.depth + 1):
         start = time.perf_counter()
         with table.working(seed, number):
-            loaded = load(session, seed, number, x) if can_load else None
+            loaded = load(session, seed, number, inputs) if can_load else None
             can_load = loaded is not None
-            layer, new_rows = loaded or fit(session, seed, number, x, test_x, is_below)
-            train_stages = jitted_stages(layer, x)
+            fitted, new_rows = loaded or fit(session, seed, number, inputs, is_below)
             if seed == config.seeds[0] and not checkpoint.is_whole(run.arrays(number)):
-                arrays = snapshots.layer_arrays(
-                    layer, train_stages, jax.device_get(session.train.labels), session.num_classes
+                labels, by_stage = session.train.labels, layers.jitted_stages(fitted[0], inputs[0][0])
+                shown = snapshots.layer_arrays(
+                    fitted[0], by_stage, jax.device_get(labels), session.num_classes
                 )
-                checkpoint.save_arrays(run.arrays(number), arrays)
-            x, test_x = train_stages.nonlinear, jitted_stages(layer, test_x).nonlinear
-            jax.block_until_ready((x, test_x))
+                checkpoint.save_arrays(run.arrays(number), shown)
+            inputs = [
+                (layers.jitted_stages(layer, x).nonlinear, layers.jitted_stages(layer, test_x).nonlinear)
+                for layer, (x, test_x) in zip(fitted, inputs, strict=True)
+            ]
+            jax.block_until_ready(inputs)
         seconds = time.perf_counter() - start
         run.log(new_rows)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -213,10 +217,28 @@ def run_seed(session: Session, seed: int) -> list[Row]:
 
 
 def fit(
-    session: Session, seed: int, number: int, x: jax.Array, test_x: jax.Array, is_below: bool
-) -> tuple[Any, list[Row]]:
-    """Fits and measures one layer and saves it; is_below says that its input is below the float floor."""
-    config, train, test = session.config, session.train, session.test
+    session: Session, seed: int, number: int, inputs: list[layers.Pair], is_below: bool
+) -> tuple[list[DeepRFMLayer], list[Row]]:
+    """Fits, measures and saves one layer, and its twin; is_below says that its input is below the floor."""
+    (layer, values, reason), *twins = (fit_one(session, seed, number, *pair) for pair in inputs)
+    dtype = session.train.x.dtype
+    reason = reason or floor.spread_reason(values, [twin_values for _, twin_values, _ in twins], dtype)
+    if reason and session.config.on_floor == "stop":
+        raise floor.floor_error(number, session.config.depth, reason, dtype)
+    if reason and not is_below:
+        session.table.say(f"below the floor of {dtype} from here on (marked ~): {reason}")
+    rows = layers.to_rows(seed, number, values, floor.stages_below(is_below, bool(reason)))
+    to_lines(rows)  # raises before anything that cannot be recorded is kept
+    fitted = [layer, *(twin for twin, _, _ in twins)]
+    checkpoint.save_arrays(session.run.checkpoint(seed, number), layers.layers_to_arrays(fitted, rows))
+    return fitted, rows
+
+
+def fit_one(
+    session: Session, seed: int, number: int, x: jax.Array, test_x: jax.Array
+) -> tuple[DeepRFMLayer, dict[str, dict[str, float]], str | None]:
+    """Returns a fitted layer, what is measured of it, and why it lies below the float floor, if it does."""
+    config, train = session.config, session.train
     layer, diagnostics = fit_deep_rfm_layer_with_diagnostics(
         layer_key(seed, number),
         x,
@@ -228,28 +250,16 @@ def fit(
         solver=SOLVERS[config.solver],
         where=f"layer {number} of {config.depth}",
     )
-    train_stages = jitted_stages(layer, x)
-    logits = layers.fitted_values(layer, train.targets, config.ridge)
-    values = layers.measure_train(train_stages, train.labels, logits, session.num_classes)
-    test_stages = jitted_stages(layer, test_x)
-    test_logits = layers.predict(layer, test_stages.input)
-    held_out = layers.measure_test(
-        test_stages, train_stages, test.labels, train.labels, test_logits, session.num_classes
-    )
-    values = layers.joined(values, held_out, {layers.MACHINE: layers.diagnostic_values(diagnostics)})
+    received = dataclasses.replace(train, x=x), dataclasses.replace(session.test, x=test_x)
+    values = layers.measure(layer, diagnostics, received[0], received[1], config.ridge)
     reason = floor.floor_reason(values[layers.MACHINE]["within_class_rounding"], diagnostics, x.dtype)
-    if reason and config.on_floor == "stop":
-        raise floor.floor_error(number, config.depth, reason, x.dtype)
-    if reason and not is_below:
-        session.table.say(f"below the floor of {x.dtype} from here on (marked ~): {reason}")
-    rows = layers.to_rows(seed, number, values, floor.stages_below(is_below, bool(reason)))
-    to_lines(rows)  # raises before anything that cannot be recorded is kept
-    checkpoint.save_arrays(session.run.checkpoint(seed, number), layers.layer_to_arrays(layer, rows))
-    return layer, rows
+    return layer, values, reason
 
 
-def load(session: Session, seed: int, number: int, x: jax.Array) -> tuple[Any, list[Row]] | None:
-    """Returns a finished layer and its rows, or None if it has to be fitted."""
+def load(
+    session: Session, seed: int, number: int, inputs: list[layers.Pair]
+) -> tuple[list[DeepRFMLayer], list[Row]] | None:
+    """Returns a finished layer, its twin and its rows, or None if it has to be fitted."""
     path = session.run.checkpoint(seed, number)
     if not path.exists():
         return None
@@ -258,12 +268,12 @@ def load(session: Session, seed: int, number: int, x: jax.Array) -> tuple[Any, l
     except checkpoint.CheckpointError as error:
         session.table.say(f"{error}; fitting layers {number} to {session.config.depth} of seed {seed} again")
         return None
-    drawn = sampler(session.config)(layer_key(seed, number), x.shape[1])
+    drawn = sampler(session.config)(layer_key(seed, number), inputs[0][0].shape[1])
     kernel = KERNELS[session.config.kernel](session.config.bandwidth)
-    return layers.layer_from_arrays(arrays, kernel, unit_rows(x), drawn)
-
-
-jitted_stages = jax.jit(stages)
+    fitted, rows = layers.layers_from_arrays(arrays, kernel, [unit_rows(x) for x, _ in inputs], drawn)
+    if session.config.on_floor == "stop" and any(row.get("below_floor") for row in rows):
+        raise floor.floor_error(number, session.config.depth, "as recorded", session.train.x.dtype)
+    return fitted, rows
 
 
 def layer_key(seed: int, number: int) -> jax.Array:
@@ -279,20 +289,11 @@ def sampler(config: Config) -> FeatureSampler:
     return partial(sample, width=config.width, bandwidth=config.feature_bandwidth)
 
 
-def recorded(config: Config, prepared: Prepared) -> dict[str, Any]:
+def recorded(config: Config, size: sizes.RunSizes, prepared: Prepared | None) -> dict[str, Any]:
     """Returns what decides the numbers of a run, with sizes as they were resolved."""
     options = {k: v for k, v in dataclasses.asdict(config).items() if k not in UNRECORDED}
-    return (
-        {"command": "deep_rfm"}
-        | options
-        | {
-            "seeds": list(config.seeds),
-            "num_train": len(prepared.train.labels),
-            "num_test": len(prepared.test.labels),
-            "num_classes": prepared.num_classes,
-            "image_shape": list(prepared.image_shape),
-        }
-    )
+    found = {"seeds": list(config.seeds), **size._asdict(), "image_shape": list(size.image_shape)}
+    return {"command": "deep_rfm"} | options | found | {"data_sha256": prepared and prepared.sha256}
 
 
 if __name__ == "__main__":

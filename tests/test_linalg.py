@@ -143,3 +143,11 @@ def test_solvers_solve_and_estimate_the_condition_number(solve, dtype):
 def test_solvers_return_nan_where_the_matrix_is_not_positive(solve):
     a = jnp.asarray(with_spectrum([-1.0, 1.0, 2.0]))
     assert not np.any(np.isfinite(solve(a, jnp.ones((3, 1))).weights))
+
+
+def test_unit_rows_and_norms_pass_nan_on_and_survive_extreme_scales():
+    x = jnp.asarray([[3.0, 4.0], [3e200, 4e200], [3e-200, 4e-200], [jnp.nan, 1.0]])
+    got = np.asarray(unit_rows(x))
+    np.testing.assert_allclose(got[:3], [[0.6, 0.8]] * 3, rtol=1e-15)
+    assert np.isnan(got[3]).all()
+    assert np.isnan(norm(x[3]))

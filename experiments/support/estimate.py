@@ -50,10 +50,10 @@ def peak_bytes(size: LayerSize, itemsize: int) -> int:
     return BASE_BYTES + itemsize * (GRAM_ARRAYS * n * n + FEATURE_ARRAYS * d * d + rows)
 
 
-def run_seconds(sizes: list[LayerSize], num_seeds: int, dtype: jnp.dtype) -> float:
+def run_seconds(sizes: list[LayerSize], num_runs: int, dtype: jnp.dtype) -> float:
     """Returns a rough time of the whole run, from the rate of one matrix product on this machine."""
     flops = sum(layer_flops(size) for size in sizes)
-    return COMPILE_SECONDS + num_seeds * flops / _matmul_rate(dtype)
+    return COMPILE_SECONDS + num_runs * flops / _matmul_rate(dtype)
 
 
 def _matmul_rate(dtype: jnp.dtype) -> float:
@@ -93,7 +93,7 @@ def check_memory(sizes: list[LayerSize], itemsize: int, free: int) -> str:
     raise MemoryEstimateError(f"not enough {line}; use --num-train={fitting} or --precision=float32")
 
 
-def cost(size: LayerSize, depth: int, num_seeds: int, dtype: jnp.dtype, free: int) -> str:
+def cost(size: LayerSize, depth: int, num_runs: int, dtype: jnp.dtype, free: int) -> str:
     """Returns two lines, on the memory and on the time of a run; size is that of its first layer.
 
     Raises:
@@ -101,7 +101,7 @@ def cost(size: LayerSize, depth: int, num_seeds: int, dtype: jnp.dtype, free: in
     """
     sizes = [size] + [dataclasses.replace(size, in_dim=size.width)] * (depth - 1)
     memory = check_memory(sizes, dtype.itemsize, free)
-    return f"{memory}\ntime: about {duration(run_seconds(sizes, num_seeds, dtype))}"
+    return f"{memory}\ntime: about {duration(run_seconds(sizes, num_runs, dtype))}"
 
 
 def duration(seconds: float) -> str:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from dnc_jax import (
     nc2,
     nc2_gram_mse,
     nc4,
+    stages,
     within_class_rounding,
 )
 from dnc_jax.deep_rfm import LayerDiagnostics
@@ -35,6 +36,14 @@ from experiments.support.records import Row
 METRICS = {"nc1": nc1, "nc1_trace_ratio": nc1_trace_ratio, "nc2": nc2, "nc2_gram_mse": nc2_gram_mse}
 MACHINE = "machine"
 FEATURES = "features."
+# Of the arrays of a layer, and of its twin where it has one.
+PREFIXES = ("run.", "twin.")
+
+
+Pair: TypeAlias = tuple[Array, Array]
+"""What a layer receives: training rows and held-out rows."""
+
+jitted_stages = jax.jit(stages)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,33 +61,59 @@ def place(dataset: Dataset, put: Callable[[np.ndarray, jnp.dtype | None], Array]
 
 
 @partial(jax.jit, static_argnames="num_classes")
-def measure_train(stages: Stages, labels: Array, logits: Array, num_classes: int) -> dict[str, Any]:
+def measure_train(by_stage: Stages, labels: Array, logits: Array, num_classes: int) -> dict[str, Any]:
     """Returns every metric of the training points by stage, and what their features' rounding is."""
     values = {}
-    for stage, features in stages._asdict().items():
+    for stage, features in by_stage._asdict().items():
         values[stage] = {name: metric(features, labels, num_classes) for name, metric in METRICS.items()}
         values[stage]["nc4"] = nc4(features, labels, num_classes, logits)
     values[MACHINE] = {
-        "train_accuracy": jnp.mean(jnp.argmax(logits, axis=1) == labels),
-        "within_class_rounding": within_class_rounding(stages.input, labels, num_classes),
+        "train_accuracy": accuracy(logits, labels),
+        "within_class_rounding": within_class_rounding(by_stage.input, labels, num_classes),
     }
     return values
 
 
 @partial(jax.jit, static_argnames="num_classes")
 def measure_test(
-    stages: Stages, train_stages: Stages, labels: Array, train_labels: Array, logits: Array, num_classes: int
+    by_stage: Stages,
+    train_stages: Stages,
+    labels: Array,
+    train_labels: Array,
+    logits: Array,
+    num_classes: int,
 ) -> dict[str, Any]:
     """Returns every metric of held-out points by stage; NC4 is against the class means of training."""
     values = {}
-    for stage, features in stages._asdict().items():
+    for stage, features in by_stage._asdict().items():
         values[stage] = {
             f"test_{name}": metric(features, labels, num_classes) for name, metric in METRICS.items()
         }
         means = class_stats(getattr(train_stages, stage), train_labels, num_classes).means
         values[stage]["test_nc4"] = decision_mismatch(features, means, logits)
-    values[MACHINE] = {"test_accuracy": jnp.mean(jnp.argmax(logits, axis=1) == labels)}
+    values[MACHINE] = {"test_accuracy": accuracy(logits, labels)}
     return values
+
+
+def measure(
+    layer: DeepRFMLayer, diagnostics: LayerDiagnostics, train: Points, test: Points, ridge: float
+) -> dict[str, dict[str, float]]:
+    """Returns everything that is recorded of a layer, {stage: {metric: number}}, read from the device.
+
+    train and test hold what the layer receives, with the labels and targets of the run.
+    """
+    num_classes = train.targets.shape[1]
+    train_stages, test_stages = jitted_stages(layer, train.x), jitted_stages(layer, test.x)
+    logits = fitted_values(layer, train.targets, ridge)
+    values = measure_train(train_stages, train.labels, logits, num_classes)
+    test_logits = predict(layer, test_stages.input)
+    held_out = measure_test(test_stages, train_stages, test.labels, train.labels, test_logits, num_classes)
+    return joined(values, held_out, {MACHINE: diagnostic_values(diagnostics)})
+
+
+def accuracy(logits: Array, labels: Array) -> Array:
+    """Returns the share of points whose largest logit is their label's, in the precision of the logits."""
+    return jnp.mean((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype))
 
 
 def diagnostic_values(diagnostics: LayerDiagnostics) -> dict[str, float]:
@@ -122,14 +157,34 @@ def to_rows(seed: int, layer: int, values: dict[str, Any], is_below: dict[str, b
     return rows
 
 
-def layer_to_arrays(layer: DeepRFMLayer, rows: list[Row]) -> dict[str, np.ndarray]:
-    """Returns what a checkpoint holds: its rows, and the layer without its centers, which are its input."""
+def layers_to_arrays(fitted: Sequence[DeepRFMLayer], rows: list[Row]) -> dict[str, np.ndarray]:
+    """Returns what a checkpoint holds: the rows, and each layer without its centers, which are its input."""
+    arrays = {"rows": np.asarray(json.dumps(rows))}
+    for prefix, layer in zip(PREFIXES, fitted, strict=False):
+        arrays |= {prefix + name: np.asarray(value) for name, value in _layer_arrays(layer).items()}
+    return arrays
+
+
+def layers_from_arrays(
+    arrays: dict[str, np.ndarray], kernel: Radial, inputs: Sequence[Array], features: FeatureMap
+) -> tuple[list[DeepRFMLayer], list[Row]]:
+    """Returns the layers and the rows of a checkpoint, given the input of each layer with unit rows.
+
+    features, drawn anew, tells the kind of the feature map; its arrays come from the checkpoint.
+    """
+    fitted = []
+    for prefix, x in zip(PREFIXES, inputs, strict=False):
+        own = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+        fitted.append(_layer_of(own, kernel, x, features))
+    return fitted, json.loads(str(arrays["rows"]))
+
+
+def _layer_arrays(layer: DeepRFMLayer) -> dict[str, Array]:
     machine = layer.machine.machine if isinstance(layer.machine, RFM) else layer.machine
     arrays = {
         "weights": machine.weights,
         "feature_matrix": layer.feature_matrix,
         "feature_root": layer.feature_root,
-        "rows": json.dumps(rows),
     }
     if isinstance(layer.machine, RFM):
         arrays |= {
@@ -138,16 +193,12 @@ def layer_to_arrays(layer: DeepRFMLayer, rows: list[Row]) -> dict[str, np.ndarra
         }
     for field in dataclasses.fields(layer.features):  # pyright: ignore[reportArgumentType]
         arrays[FEATURES + field.name] = getattr(layer.features, field.name)
-    return {name: np.asarray(value) for name, value in arrays.items()}
+    return arrays
 
 
-def layer_from_arrays(
+def _layer_of(
     arrays: dict[str, np.ndarray], kernel: Radial, inputs: Array, features: FeatureMap
-) -> tuple[DeepRFMLayer, list[Row]]:
-    """Returns the layer and the rows of a checkpoint, given its input with unit rows.
-
-    features, drawn anew, tells the kind of the feature map; its arrays come from the checkpoint.
-    """
+) -> DeepRFMLayer:
     weights = jnp.asarray(arrays["weights"])
     fields = {name.removeprefix(FEATURES): a for name, a in arrays.items() if name.startswith(FEATURES)}
     stored = dataclasses.replace(features, **{name: jnp.asarray(a) for name, a in fields.items()})  # pyright: ignore[reportArgumentType, reportCallIssue, reportGeneralTypeIssues]
@@ -156,4 +207,4 @@ def layer_from_arrays(
         matrix, root = jnp.asarray(arrays["machine_matrix"]), jnp.asarray(arrays["machine_root"])
         machine = RFM(KernelMachine(kernel, apply_root(inputs, root), weights), matrix, root)
     matrix, root = jnp.asarray(arrays["feature_matrix"]), jnp.asarray(arrays["feature_root"])
-    return DeepRFMLayer(machine, matrix, root, stored), json.loads(str(arrays["rows"]))
+    return DeepRFMLayer(machine, matrix, root, stored)

@@ -22,9 +22,9 @@ def check_ridge(ridge: float) -> None:
 
 
 def check_seeds(seeds: tuple[int, ...]) -> None:
-    """Raises ValueError unless there is a seed, and all differ and are at least 0."""
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError(f"--seeds must be one or more different non-negative numbers: got {seeds}")
+    """Raises ValueError unless there is a seed, and all differ and fit 31 bits."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:
+        raise ValueError(f"--seeds must be one or more different numbers in 0..{2**31 - 1}: got {seeds}")
 
 
 def _flag(name: str) -> str:

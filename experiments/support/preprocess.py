@@ -1,5 +1,6 @@
 """From stored images to training data: seeded subsets, standardized pixels, targets in {-1, +1}."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import DTypeLike
 from experiments.support.data.images import DataError, Images, Split, check_labels
 from experiments.support.data.stratify import stratified_subset
 
-_DEFAULT_NUM_TEST = 1000
+DEFAULT_NUM_TEST = 1000
 # Independent random streams of one seed.
 _TRAIN, _TEST, _NOISE = range(3)
 
@@ -33,6 +34,10 @@ class Prepared:
     num_classes: int
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    source: str
+    """where the images came from, in words"""
+    sha256: str
+    """of the chosen images and labels as they were stored"""
 
 
 def prepare(
@@ -66,6 +71,8 @@ def prepare(
         raise DataError(f"seed is negative: got {seed}, expected at least 0; choose another seed")
     train = _subset(images.train, sizes[0], images.num_classes, np.random.default_rng([seed, _TRAIN]))
     test = _subset(images.test, sizes[1], images.num_classes, np.random.default_rng([seed, _TEST]))
+    _check_measurable(train, test, images)
+    sha256 = _sha256(train, test)
     x, z = _scaled(train, images.max_value, dtype), _scaled(test, images.max_value, dtype)
     statistics = _statistics(x)
     if statistics.constant.all():
@@ -82,6 +89,8 @@ def prepare(
         images.num_classes,
         images.train.images.shape[1:],
         images.class_names,
+        images.source,
+        sha256,
     )
 
 
@@ -146,7 +155,7 @@ def _check_finite(pixels: Num[np.ndarray, "n h w c"], where: str) -> None:
 def _sizes(images: Images, num_train: int | None, num_test: int | None) -> tuple[int, int]:
     available = len(images.train.labels), len(images.test.labels)
     wanted_train = available[0] if num_train is None else num_train
-    wanted_test = min(_DEFAULT_NUM_TEST, available[1]) if num_test is None else num_test
+    wanted_test = min(DEFAULT_NUM_TEST, available[1]) if num_test is None else num_test
     for argument, wanted, lowest, present in (
         ("num_train", wanted_train, images.num_classes, available[0]),
         ("num_test", wanted_test, 1, available[1]),
@@ -167,6 +176,31 @@ def _sizes(images: Images, num_train: int | None, num_test: int | None) -> tuple
 def _subset(split: Split, size: int, num_classes: int, rng: np.random.Generator) -> Split:
     chosen = stratified_subset(split.labels, size, num_classes=num_classes, rng=rng)
     return Split(split.images[chosen], split.labels[chosen])
+
+
+def _check_measurable(train: Split, test: Split, images: Images) -> None:
+    counts = np.bincount(train.labels, minlength=images.num_classes)
+    if counts.min() < 2:
+        raise DataError(
+            f"num_train is too small for {images.name}: {len(train.labels)} training points leave "
+            f"{counts.min()} of class {images.class_names[int(counts.argmin())]!r}, expected at least 2 of "
+            f"each of the {images.num_classes} classes, whose spread is measured; ask for more points"
+        )
+    num_classes = len(np.unique(test.labels))
+    if num_classes < 2:
+        raise DataError(
+            f"num_test is too small for {images.name}: got points of {num_classes} class in "
+            f"{len(test.labels)}, expected at least 2 classes, whose distance is measured; ask for more"
+        )
+
+
+def _sha256(*splits: Split) -> str:
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(f"{split.images.dtype.str}{split.images.shape}".encode())
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+    return digest.hexdigest()
 
 
 def _scaled(split: Split, max_value: float, dtype: DTypeLike) -> Float[np.ndarray, "n d"]:

@@ -62,13 +62,13 @@ def open_run(workdir: Path, config: Mapping[str, Any], environment: Mapping[str,
     """
     run = Run(workdir)
     make_folder(workdir)
-    if not resume:
-        _discard(workdir)
-    if (workdir / "config.json").exists():
+    if not (workdir / "config.json").exists():
+        _check_free(workdir)
+    elif resume:
         _check_same(workdir / "config.json", config)
     else:
-        _check_free(workdir)
-        write_json(workdir / "config.json", config)
+        _discard(workdir)
+    write_json(workdir / "config.json", config)
     write_json(workdir / "environment.json", environment)
     for folder in OWN_FOLDERS:
         make_folder(workdir / folder)
@@ -102,6 +102,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def _check_same(path: Path, config: Mapping[str, Any]) -> None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict):
+            raise ValueError(f"it holds a {type(stored).__name__}, not an object")
         names = sorted(set(stored) | set(config))
     except (ValueError, TypeError) as error:
         raise RecordsError(
@@ -123,13 +125,14 @@ def _check_free(workdir: Path) -> None:
     found = [name for name in (*OWN_FILES, *OWN_FOLDERS) if (workdir / name).exists()]
     if found:
         raise RecordsError(
-            f"{workdir} has no config.json but already holds {', '.join(found)}; choose another --workdir, "
-            "or remove these with --no-resume"
+            f"{workdir} has no config.json but already holds {', '.join(found)}, which no run has written; "
+            "choose another --workdir, or move these away"
         )
 
 
 def _discard(workdir: Path) -> None:
-    for name in OWN_FILES:
-        (workdir / name).unlink(missing_ok=True)
+    # config.json last: while it is there, the rest is known to be a run's.
     for name in OWN_FOLDERS:
         shutil.rmtree(workdir / name, ignore_errors=True)
+    for name in reversed(OWN_FILES):
+        (workdir / name).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import geometric_mean
 
+from experiments.support.console import BELOW_FLOOR
 from experiments.support.records import Row
 
 
@@ -20,9 +21,11 @@ def closing_line(rows: Iterable[Row], workdir: Path) -> str:
         for before, after in (("input", "linear"), ("linear", "nonlinear"))
     }
     below = [layer for (_, layer, _), row in nc1.items() if row.get("below_floor")]
+    is_below = any(nc1[seed, depth, "nonlinear"].get("below_floor") for seed in seeds)
+    mark = BELOW_FLOOR if is_below else ""
     lines = [
-        f"\nNC1 went from {first:.2g} at the input to {last:.2g} after {depth} layers, "
-        f"{_factor(first, last)} (mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}).",
+        f"\nNC1 went from {first:.2g} at the input to {mark}{last:.2g} after {depth} layers, "
+        f"{mark}{_factor(first, last)} (mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}).",
         f"The linear stage, M^(1/2) x, lowered it in {lowered['linear']} of {len(pairs)} layers; "
         f"the nonlinear stage, phi, in {lowered['nonlinear']}.",
     ]

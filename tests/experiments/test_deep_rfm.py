@@ -217,8 +217,8 @@ def test_all_devices_give_the_numbers_of_one(finished, tmp_path):
     assert values(tmp_path)[key] == pytest.approx(values(finished)[key], rel=1e-9)
 
 
-def test_below_the_floor_a_run_stops_or_marks_its_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(floor, "MAX_ROUNDING", 2e-7)
+def test_below_the_floor_a_run_stops_or_marks_its_numbers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(floor, "MAX_SPREAD", 0.0)
     with pytest.raises(
         floor.PrecisionFloorError, match=r"layer \d of 3 is below the floor of float32.*on-floor"
     ):
@@ -228,6 +228,13 @@ def test_below_the_floor_a_run_stops_or_marks_its_numbers(tmp_path, monkeypatch)
     first = min(r["layer"] for r in marked)
     assert all(r["stage"] != "input" for r in marked if r["layer"] == first)
     assert {r["stage"] for r in marked if r["layer"] > first} >= {"input", "linear", "nonlinear"}
+    assert "layers, ~" in capsys.readouterr().out
+    before = (tmp_path / "warn" / "metrics.jsonl").read_bytes()
+    (tmp_path / "warn" / "checkpoints" / "seed_0" / "layer_03.npz").unlink()
+    run(tmp_path / "warn", precision="float32", seeds=(0,), on_floor="warn")
+    assert (tmp_path / "warn" / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(floor.PrecisionFloorError, match="as recorded"):
+        run(tmp_path / "warn", precision="float32", seeds=(0,))
 
 
 def test_dry_run_prints_the_cost_and_writes_nothing(tmp_path, capsys):
@@ -237,6 +244,27 @@ def test_dry_run_prints_the_cost_and_writes_nothing(tmp_path, capsys):
     assert "memory: about" in out
     assert "num_train" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_a_dataset_without_files_takes_its_published_sizes(capsys):
+    config = dataclasses.replace(deep_rfm.PRESETS["paper"], num_train=2000, dry_run=True)
+    assert deep_rfm.main(config) is None
+    out = capsys.readouterr().out
+    assert "[32, 32, 3]" in out
+    assert "memory: about" in out
+    with pytest.raises(ValueError, match="num_train is larger than the split of cifar10: got 60000"):
+        deep_rfm.main(dataclasses.replace(config, num_train=60_000))
+
+
+def test_other_data_under_the_same_options_is_refused(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    images = deep_rfm.data.load("digits")
+    other = dataclasses.replace(
+        images, train=dataclasses.replace(images.train, images=images.train.images[::-1])
+    )
+    monkeypatch.setattr(deep_rfm.data, "load", lambda *_, **__: other)
+    with pytest.raises(RecordsError, match=r"data_sha256: \w{64} there, \w{64} now"):
+        run(tmp_path)
 
 
 def test_the_closing_line_tells_what_happened(tmp_path, capsys):
@@ -254,6 +282,9 @@ def test_the_closing_line_tells_what_happened(tmp_path, capsys):
         ({"num_iters": 0}, "--num-iters must be at least 1"),
         ({"seeds": ()}, "--seeds must be one or more different"),
         ({"seeds": (1, 1)}, "--seeds must be one or more different"),
+        ({"seeds": (2**31,)}, r"--seeds must be .* in 0..2147483647: got"),
+        ({"num_train": 10}, r"10 training points leave 1 of class .*at least 2 of each"),
+        ({"num_test": 1}, "num_test is too small for digits: got points of 1 class in 1"),
         ({"ridge": -1.0}, "--ridge must be at least 0: got -1"),
         ({"bandwidth": 0.0}, "--bandwidth must be positive"),
         ({"feature_bandwidth": -1.0}, "--feature-bandwidth must be positive"),

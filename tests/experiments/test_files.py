@@ -77,7 +77,18 @@ def test_files_of_someone_else_are_left_alone(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == "mine\n"
 
 
-def test_a_damaged_configuration_is_explained(tmp_path):
-    (tmp_path / "config.json").write_text("{")
+def test_no_resume_removes_only_what_a_run_has_written(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.txt").write_text("mine")
+    for resume in (True, False):
+        with pytest.raises(records.RecordsError, match=r"already holds figures, which no run has written"):
+            records.open_run(tmp_path, {"a": 1}, {}, resume=resume)
+    assert (tmp_path / "figures" / "mine.txt").read_text() == "mine"
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '["command"]'])
+def test_a_damaged_configuration_is_explained(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
     with pytest.raises(records.RecordsError, match=r"config.json is damaged.*--no-resume"):
         records.open_run(tmp_path, {"a": 1}, {}, resume=True)

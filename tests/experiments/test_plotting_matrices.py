@@ -85,3 +85,17 @@ def test_gray_images_are_drawn_on_a_symmetric_scale(tmp_path):
     images = [axes.images[0] for axes in drawing.FIGURES["agop_first_layer"](run)[0].axes[:8]]
     assert all(image.get_clim() == (-1, 1) for image in images)
     assert all(np.abs(image.get_array()).max() == 1 for image in images)
+
+
+def test_matrices_below_the_floor_are_marked(tmp_path):
+    run = make_run(tmp_path, **SMALL, floor_from=2)
+    figure, table = drawing.FIGURES["gram_heat_maps"](run)
+    notes = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert "~ below floor" in notes
+    assert {line["below_floor"] for line in table if line["layer"] == 1} == {False}
+    assert {line["below_floor"] for line in table if line["layer"] == 3} == {True}
+    figure, table = drawing.FIGURES["agop_spectra"](run)
+    styles = [line.get_linestyle() for line in figure.axes[0].lines[:3]]
+    assert styles == ["-", "--", "--"]
+    assert all(line["below_floor"] for line in table if line["layer"] == 3)
+    assert any(text.get_text().startswith("dashed: from layer 2 on") for text in figure.axes[0].texts)

@@ -1,6 +1,6 @@
 """The learned feature matrices M: their spectra by layer, and what the first layer looks at."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +51,13 @@ def relative_spectrum(spectrum: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"
     return spectrum / largest
 
 
-def agop_spectra(spectra: Mapping[int, Float[np.ndarray, "d"]], config: RunConfig) -> Figure:
-    """Returns the eigenvalues of M, relative to their largest, by index and log-log, a line per layer."""
+def agop_spectra(
+    spectra: Mapping[int, Float[np.ndarray, "d"]], config: RunConfig, below: Collection[int] = ()
+) -> Figure:
+    """Returns the eigenvalues of M, relative to their largest, by index and log-log, a line per layer.
+
+    below names the layers that lie below the float floor; their lines are dashed.
+    """
     figure = new_figure(7.5, 4.8)
     axes = figure.subplots()
     colors, norm = _layer_colors(list(spectra))
@@ -60,10 +65,15 @@ def agop_spectra(spectra: Mapping[int, Float[np.ndarray, "d"]], config: RunConfi
     for layer, spectrum in spectra.items():
         shown = np.maximum(relative_spectrum(spectrum), floor)
         index = np.arange(1, len(shown) + 1)
-        axes.plot(index, shown, color=colors(norm(layer)), linewidth=1.1, marker=".", markersize=2.2)
+        line, marker = ("--", "") if layer in below else ("-", ".")
+        color = colors(norm(layer))
+        axes.plot(index, shown, color=color, linewidth=1.1, linestyle=line, marker=marker, markersize=2.2)
     axes.set(xscale="log", yscale="log", xlabel="index of the eigenvalue", ylabel="eigenvalue of M / largest")
     axes.grid(which="major", color="#e3e3e3", linewidth=0.7)
     _draw_floor(axes, floor, config.precision)
+    if below:
+        note = f"dashed: from layer {min(below)} on, below the {config.precision} floor"
+        axes.annotate(note, xy=(0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=9)
     bar = figure.colorbar(
         ScalarMappable(norm, colors), ax=axes, ticks=layer_ticks(max(spectra)), label="layer"
     )
@@ -73,16 +83,16 @@ def agop_spectra(spectra: Mapping[int, Float[np.ndarray, "d"]], config: RunConfi
 
 
 def spectrum_table(
-    spectra: Mapping[int, Float[np.ndarray, "d"]], config: RunConfig
+    spectra: Mapping[int, Float[np.ndarray, "d"]], config: RunConfig, below: Collection[int] = ()
 ) -> list[dict[str, object]]:
-    """Returns the relative eigenvalues, unclipped, and whether each lies below the floor."""
+    """Returns the relative eigenvalues, unclipped, and whether each, or its layer, lies below the floor."""
     floor = spectrum_floor(config)
     return [
         {
             "layer": layer,
             "index": index,
             "relative_eigenvalue": float(value),
-            "below_floor": bool(value < floor),
+            "below_floor": bool(value < floor) or layer in below,
         }
         for layer, spectrum in spectra.items()
         for index, value in enumerate(relative_spectrum(spectrum), start=1)

@@ -10,6 +10,7 @@ from experiments.support.plotting import agop_figures, first_layer, heat_maps, l
 from experiments.support.plotting.reading import (
     STAGES,
     RunConfig,
+    places_below_floor,
     read_array,
     read_config,
     read_metrics,
@@ -54,15 +55,17 @@ def _accuracy(workdir: Path) -> tuple[Figure, Table]:
 
 
 def _gram(workdir: Path) -> tuple[Figure, Table]:
-    config, layers = _config_and_layers(workdir)
+    config, layers, below = _config_and_layers(workdir)
     maps = {layer: heat_maps.read_gram_maps(workdir, layer) for layer in heat_maps.selected_layers(layers)}
-    return heat_maps.gram_heat_maps(maps, config), heat_maps.class_cosine_table(maps)
+    return heat_maps.gram_heat_maps(maps, config, below), heat_maps.class_cosine_table(maps, below)
 
 
 def _spectra(workdir: Path) -> tuple[Figure, Table]:
-    config, layers = _config_and_layers(workdir)
+    config, layers, below = _config_and_layers(workdir)
     spectra = {layer: read_array(workdir, layer, "agop_spectrum", ndim=1) for layer in layers}
-    return agop_figures.agop_spectra(spectra, config), agop_figures.spectrum_table(spectra, config)
+    learned_below = frozenset(layer for layer, stage in below if stage == "linear")
+    figure = agop_figures.agop_spectra(spectra, config, learned_below)
+    return figure, agop_figures.spectrum_table(spectra, config, learned_below)
 
 
 def _first_layer(workdir: Path) -> tuple[Figure, Table]:
@@ -71,9 +74,11 @@ def _first_layer(workdir: Path) -> tuple[Figure, Table]:
     return first_layer.agop_first_layer(matrix, config), first_layer.first_layer_table(matrix, config)
 
 
-def _config_and_layers(workdir: Path) -> tuple[RunConfig, list[int]]:
-    config = read_config(workdir)
-    return config, recorded_layers(read_metrics(workdir), config.seeds[0])
+def _config_and_layers(workdir: Path) -> tuple[RunConfig, list[int], frozenset[tuple[int, str]]]:
+    """Returns the configuration, the layers of the first seed, and which of them lie below the floor."""
+    config, rows = read_config(workdir), read_metrics(workdir)
+    seed = config.seeds[0]
+    return config, recorded_layers(rows, seed), places_below_floor(rows, seed)
 
 
 FIGURES: dict[str, Callable[[Path], tuple[Figure, Table]]] = {

@@ -1,6 +1,6 @@
 """Heat maps of the cosine Gram matrix, points sorted by class, at the three stages of selected layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +42,24 @@ def read_gram_maps(workdir: Path, layer: int) -> GramMaps:
     )
 
 
-def gram_heat_maps(maps: Mapping[int, GramMaps], config: RunConfig) -> Figure:
-    """Returns a grid of heat maps, a row per stage and a column per layer, on one scale from -1 to 1."""
+def gram_heat_maps(
+    maps: Mapping[int, GramMaps], config: RunConfig, below: Collection[tuple[int, str]] = ()
+) -> Figure:
+    """Returns a grid of heat maps, a row per stage and a column per layer, on one scale from -1 to 1.
+
+    below names the (layer, stage) that lie below the float floor; their maps say so.
+    """
     figure = new_figure(1.9 + 1.5 * max(len(maps), 3), 5.8)
     panels = figure.subplots(len(STAGES), len(maps), squeeze=False)
     for row, stage in enumerate(STAGES):
         for column, (layer, layer_maps) in enumerate(maps.items()):
             axes = panels[row, column]
             _draw_map(axes, layer_maps.by_stage[stage], layer_maps.class_edges)
+            if (layer, stage) in below:
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+                axes.text(
+                    0.03, 0.97, "~ below floor", transform=axes.transAxes, va="top", fontsize=8, bbox=box
+                )
             if row == 0:
                 axes.set_title(f"layer {layer}")
         panels[row, 0].set_ylabel(STAGE_STYLES[stage].label)
@@ -61,13 +71,22 @@ def gram_heat_maps(maps: Mapping[int, GramMaps], config: RunConfig) -> Figure:
     return figure
 
 
-def class_cosine_table(maps: Mapping[int, GramMaps]) -> list[dict[str, object]]:
+def class_cosine_table(
+    maps: Mapping[int, GramMaps], below: Collection[tuple[int, str]] = ()
+) -> list[dict[str, object]]:
     """Returns the mean of the drawn Gram matrix over each pair of classes, a pair once.
 
     A block belongs to the class its middle lies in; a class without any block is left out.
     """
     return [
-        {"layer": layer, "stage": stage, "class_row": i, "class_column": j, "mean_cosine": mean}
+        {
+            "layer": layer,
+            "stage": stage,
+            "class_row": i,
+            "class_column": j,
+            "mean_cosine": mean,
+            "below_floor": (layer, stage) in below,
+        }
         for layer, layer_maps in maps.items()
         for stage, gram in layer_maps.by_stage.items()
         for (i, j), mean in _class_means(gram, layer_maps.class_edges).items()

@@ -101,6 +101,11 @@ def recorded_layers(rows: Sequence[MetricRow], seed: int) -> list[int]:
     return layers
 
 
+def places_below_floor(rows: Sequence[MetricRow], seed: int) -> frozenset[tuple[int, str]]:
+    """Returns the layers and stages of one seed whose numbers lie below the float floor."""
+    return frozenset((row.layer, row.stage) for row in rows if row.seed == seed and row.below_floor)
+
+
 def read_array(workdir: Path, layer: int, name: str, *, ndim: int) -> Num[np.ndarray, "..."]:
     """Returns an array of `arrays/layer_NN.npz`; raises RecordsError where it is missing or damaged."""
     path = workdir / "arrays" / f"layer_{layer:02d}.npz"
