@@ -30,6 +30,18 @@ class Radial:
         """Returns the Gram matrix of the rows of x against the rows of z."""
         return self.profile(squared_distances(x, z))
 
+    def gradient_terms(
+        self, x: Float[Array, "n d"], z: Float[Array, "m d"]
+    ) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+        """Returns (2 slope, -2 slope) of the squared distances, 0 on the diagonal if z is x, the same object.
+
+        A point's gradient at itself is slope * 0: dropped, so that it cannot leave rounding behind.
+        """
+        other = -2 * self.slope(squared_distances(x, z))
+        if x is z:
+            other = jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, other)
+        return -other, other
+
 
 @pytree
 class Laplace(Radial):

@@ -26,7 +26,7 @@ from dnc_jax import (
     within_class_rounding,
 )
 from dnc_jax.deep_rfm import LayerDiagnostics
-from dnc_jax.kernels import Radial
+from dnc_jax.kernels import Kernel
 from dnc_jax.rfm import apply_root
 from dnc_jax.types import FeatureMap
 from experiments.support.preprocess import Dataset
@@ -142,7 +142,7 @@ def layer_to_arrays(layer: DeepRFMLayer, rows: list[Row]) -> dict[str, np.ndarra
 
 
 def layer_from_arrays(
-    arrays: dict[str, np.ndarray], kernel: Radial, inputs: Array, features: FeatureMap
+    arrays: dict[str, np.ndarray], kernel: Kernel, inputs: Array, features: FeatureMap
 ) -> tuple[DeepRFMLayer, list[Row]]:
     """Returns the layer and the rows of a checkpoint, given its input with unit rows.
 
