@@ -10,7 +10,6 @@ Axis letters, in every annotation and every einsum:
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, TypeVar, dataclass_transform
 
 import jax
@@ -36,12 +35,11 @@ class Stages(NamedTuple):
 
 
 Node = TypeVar("Node")
-STATIC = MappingProxyType({"static": True})
 
 
-def static_field() -> Any:  # noqa: ANN401
+def static_field(*, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401
     """Returns a field of a `pytree` class that is part of its structure: a program is compiled per value."""
-    return dataclasses.field(metadata=STATIC)
+    return dataclasses.field(default=default, metadata={"static": True})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static_field))
