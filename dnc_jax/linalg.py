@@ -87,7 +87,8 @@ def _recompute(
 def unit_rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     """Returns x with every row divided by its Euclidean norm; a row of zeros stays zero."""
     squared = jnp.sum(x * x, axis=1, keepdims=True)
-    nonzero = squared > 0
+    # Not squared > 0: that would make a row of zeros of one with a NaN.
+    nonzero = squared != 0
     return jnp.where(nonzero, x / jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)
 
 
