@@ -34,13 +34,14 @@ from dnc_jax.features import (
     product_laplace_fourier_features,
     relu_features,
 )
-from dnc_jax.kernels import Gaussian, Laplace
+from dnc_jax.kernels import NTK, Gaussian, Kernel, Laplace, Polynomial, median_bandwidth
 from dnc_jax.linalg import psd_power, squared_distances, unit_rows
 from dnc_jax.machine import KernelMachine, fit_kernel_machine, kernel_machine_core
 from dnc_jax.rfm import RFM, fit_rfm
 from dnc_jax.types import Stages
 
 __all__ = [
+    "NTK",
     "RFM",
     "ClassStats",
     "DeepRFM",
@@ -48,9 +49,11 @@ __all__ = [
     "FitError",
     "FourierFeatures",
     "Gaussian",
+    "Kernel",
     "KernelMachine",
     "Laplace",
     "NumericalError",
+    "Polynomial",
     "PrecisionFloorError",
     "ReLUFeatures",
     "Stages",
@@ -66,6 +69,7 @@ __all__ = [
     "kernel_agop",
     "kernel_machine_core",
     "laplace_fourier_features",
+    "median_bandwidth",
     "merge",
     "nc1",
     "nc1_trace_ratio",

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from dnc_jax.chunking import sum_rows
 from dnc_jax.closed_form import class_free_gram, class_free_is_cheaper, direct_gram
+from dnc_jax.kernels import ClosedFormKernel
 from dnc_jax.linalg import matmul
 from dnc_jax.machine import KernelMachine
 
@@ -68,7 +69,7 @@ class AGOPDiagnostics(NamedTuple):
 
     cancellation is (|A|^2 + 2 |A.B| + |B|^2) / |A - B|^2 for gradients that are differences A - B: the
     factor by which rounding is magnified, about 1 / NC1 where points collapse. is_direct tells that the
-    gradients of each output were formed in turn.
+    gradients of each output were formed in turn. Autodiff counts as direct, with cancellation 1.
     """
 
     cancellation: Float[Array, ""]
@@ -88,11 +89,15 @@ def kernel_agop(
     diagonal: bool = False,
     batch_size: int | None = None,
 ) -> Float[Array, "d d"] | Float[Array, "d"]:
-    """Returns the AGOP of a radial kernel machine at the rows of x, its own centers if x is None.
+    """Returns the AGOP of a kernel machine at the rows of x, its own centers if x is None.
 
-    The mean over rows, not rescaled, in closed form. A center contributes nothing at itself. The class-free
-    form (see `closed_form`) is taken where it needs fewer flops than one gradient per output, and is given
-    up for the direct one where rounding times its cancellation exceeds 1e-15 (4e-6 in float32).
+    The mean over rows, not rescaled, in closed form. A center of a radial kernel contributes nothing at
+    itself. The class-free form (see `closed_form`) is taken where it needs fewer flops than one gradient per
+    output, and is given up for the direct one where rounding times its cancellation exceeds 1e-15 (4e-6 in
+    float32).
+
+    A kernel without `gradient_terms` is differentiated by `agop`, one Jacobian for each row of a block: the
+    same number where the kernel is differentiable, NaN where its derivative is.
 
     Args:
         centered: Subtract the mean gradient of each output first (a covariance of gradients).
@@ -112,6 +117,10 @@ def kernel_agop_core(
 ) -> tuple[Float[Array, "d d"] | Float[Array, "d"], AGOPDiagnostics]:
     """Returns `kernel_agop` and how it was computed."""
     points = machine.centers if x is None else x
+    if not isinstance(machine.kernel, ClosedFormKernel):
+        gram = _autodiff_gram(machine, points, centered, batch_size)
+        unknown = jnp.ones((), gram.dtype)
+        return jnp.diagonal(gram) if diagonal else gram, AGOPDiagnostics(unknown, jnp.ones((), bool))
     direct = partial(direct_gram, machine, points, centered, diagonal, batch_size)
     if diagonal or not _class_free_is_cheaper(machine, points):
         gram, cancellation = direct()
@@ -123,6 +132,24 @@ def kernel_agop_core(
 
 
 _jitted_kernel_agop = jax.jit(kernel_agop_core, static_argnames=("centered", "diagonal", "batch_size"))
+
+
+def _autodiff_gram(
+    machine: KernelMachine, x: Float[Array, "n d"], centered: bool, batch_size: int | None
+) -> Float[Array, "d d"]:
+    def gradient_sum(rows: Float[Array, "b d"]) -> Float[Array, "c d"]:
+        def output_sum(shift: Float[Array, "d"]) -> Float[Array, "c"]:
+            return jnp.sum(machine(rows + shift[None, :]), axis=0)
+
+        return jax.jacrev(output_sum)(jnp.zeros(rows.shape[1], rows.dtype))
+
+    mean = sum_rows(gradient_sum, x, batch_size) / x.shape[0] if centered else None
+
+    def residual(row: Float[Array, "d"]) -> Float[Array, "c"]:
+        # Without the linear map of the mean gradient, every gradient is centered.
+        return machine(row[None])[0] - (0.0 if mean is None else matmul(mean, row))
+
+    return agop(residual, x, batch_size=batch_size)
 
 
 def _class_free_is_cheaper(machine: KernelMachine, x: Float[Array, "n d"]) -> bool:

@@ -1,22 +1,27 @@
-"""Closed forms of the gradients of a radial kernel machine, and sums of their outer products.
+"""Closed forms of the gradients of a kernel machine, and sums of their outer products.
 
-With S_im = 2 slope(|x_i - z_m|^2), a the weights (m, c), s = S a and Z the centers, the gradient of output c
-at x_i is s_ic x_i - sum_m S_im a_mc z_m: row i of G_c = diag(s_c) X - S diag(a_c) Z.
+With (P, Q) the gradient terms of the kernel, grad_x k(x_i, z_m) = P_im x_i + Q_im z_m, a the weights (m, c),
+s = P a and Z the centers, the gradient of output c at x_i is s_ic x_i + sum_m Q_im a_mc z_m: row i of
+G_c = diag(s_c) X + Q diag(a_c) Z. A radial kernel has P = -Q.
 """
 
 from functools import partial
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dnc_jax.chunking import sum_rows
-from dnc_jax.linalg import matmul, squared_distances
+from dnc_jax.kernels import ClosedFormKernel, Kernel, Radial
+from dnc_jax.linalg import matmul
 from dnc_jax.machine import KernelMachine
+
+Terms: TypeAlias = tuple[Float[Array, "b m"], Float[Array, "b m"]]
 
 
 def class_free_is_cheaper(num_points: int, in_dim: int, num_centers: int, num_outputs: int) -> bool:
-    """Returns whether S^T S costs fewer flops than one gradient matrix per output."""
+    """Returns whether Q^T Q costs fewer flops than one gradient matrix per output."""
     class_free = num_points * num_centers**2 + num_centers**2 * in_dim + num_points * num_centers * in_dim
     direct = num_outputs * num_points * in_dim * (num_centers + in_dim)
     return class_free < direct
@@ -27,22 +32,22 @@ def class_free_gram(
 ) -> tuple[Float[Array, "d d"], Float[Array, ""]]:
     """Returns (1/n) sum_c G_c^T G_c and its cancellation, at a cost free of the number of outputs.
 
-    The sum is T1 - T2 - T2^T + T3, with T1 = X^T diag(sum_c s^2) X, T2 = X^T (S * s a^T) Z and
-    T3 = Z^T (S^T S * a a^T) Z, * entrywise. centered subtracts the mean gradient of each output.
+    The sum is T1 + T2 + T2^T + T3, with T1 = X^T diag(sum_c s^2) X, T2 = X^T (Q * s a^T) Z and
+    T3 = Z^T (Q^T Q * a a^T) Z, * entrywise. centered subtracts the mean gradient of each output.
     """
     z, a = machine.centers, machine.weights
 
     def block_sum(rows: Float[Array, "b d"]) -> tuple[Array, ...]:
-        slopes = _slopes(machine, rows)
-        s = matmul(slopes, a)
+        terms = _gradient_terms(machine, rows)
+        other, s = terms[1], _own_sums(machine.kernel, terms, a)
         t1 = matmul(rows.T * jnp.sum(s * s, axis=1)[None, :], rows)
-        t2 = matmul(rows.T, matmul(slopes * matmul(s, a.T), z))
-        gradient_sum = matmul(s.T, rows) - matmul((jnp.sum(slopes, axis=0)[:, None] * a).T, z)
-        return t1, t2, matmul(slopes.T, slopes), gradient_sum
+        t2 = matmul(rows.T, matmul(other * matmul(s, a.T), z))
+        gradient_sum = matmul(s.T, rows) + matmul((jnp.sum(other, axis=0)[:, None] * a).T, z)
+        return t1, t2, matmul(other.T, other), gradient_sum
 
-    t1, t2, slopes_gram, gradient_sum = sum_rows(block_sum, x, batch_size)
-    t3 = matmul(z.T, matmul(slopes_gram * matmul(a, a.T), z))
-    total = t1 - t2 - t2.T + t3
+    t1, t2, other_gram, gradient_sum = sum_rows(block_sum, x, batch_size)
+    t3 = matmul(z.T, matmul(other_gram * matmul(a, a.T), z))
+    total = t1 + t2 + t2.T + t3
     if centered:
         total = total - matmul(gradient_sum.T, gradient_sum) / x.shape[0]
     magnitude = jnp.trace(t1) + 2 * jnp.abs(jnp.trace(t2)) + jnp.trace(t3)
@@ -59,12 +64,12 @@ def direct_gram(
         means = sum_rows(partial(_gradient_sums, machine), x, batch_size) / x.shape[0]
 
     def block_sum(rows: Float[Array, "b d"]) -> tuple[Array, Array]:
-        slopes = _slopes(machine, rows)
+        terms = _gradient_terms(machine, rows)
 
         def add(total: tuple[Array, Array], output: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
             column, mean = output
-            own, others = _gradient_terms(slopes, rows, z, column)
-            gradients = own - others - mean[None, :]
+            own, others = _summed_terms(machine, terms, rows, column)
+            gradients = own + others - mean[None, :]
             product = jnp.sum(gradients**2, axis=0) if diagonal else matmul(gradients.T, gradients)
             sizes = jnp.stack([jnp.sum(own * own), jnp.sum(own * others), jnp.sum(others * others)])
             return (total[0] + product, total[1] + sizes), None
@@ -79,24 +84,37 @@ def direct_gram(
     return total / x.shape[0], magnitude / trace
 
 
-def _slopes(machine: KernelMachine, x: Float[Array, "n d"]) -> Float[Array, "n m"]:
-    slopes = 2 * machine.kernel.slope(squared_distances(x, machine.centers))
-    # At its own center every kernel's term is slope * 0: dropped, so that it cannot leave rounding behind.
-    return jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, slopes) if x is machine.centers else slopes
+def _gradient_terms(machine: KernelMachine, rows: Float[Array, "b d"]) -> Terms:
+    kernel = machine.kernel
+    if not isinstance(kernel, ClosedFormKernel):
+        raise TypeError(
+            f"the closed form needs a kernel with gradient_terms: got {type(kernel).__name__}; "
+            "kernel_agop differentiates the machine of any other"
+        )
+    return kernel.gradient_terms(rows, machine.centers)
 
 
 def _gradient_sums(machine: KernelMachine, rows: Float[Array, "b d"]) -> Float[Array, "c d"]:
-    slopes = _slopes(machine, rows)
+    terms = _gradient_terms(machine, rows)
 
     def gradient_sum(column: Float[Array, "m"]) -> Float[Array, "d"]:
-        own, others = _gradient_terms(slopes, rows, machine.centers, column)
-        return jnp.sum(own - others, axis=0)
+        own, others = _summed_terms(machine, terms, rows, column)
+        return jnp.sum(own + others, axis=0)
 
     return jax.lax.map(gradient_sum, machine.weights.T)
 
 
-def _gradient_terms(
-    slopes: Float[Array, "b m"], x: Float[Array, "b d"], z: Float[Array, "m d"], column: Float[Array, "m"]
+def _summed_terms(
+    machine: KernelMachine, terms: Terms, x: Float[Array, "b d"], column: Float[Array, "m"]
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
-    """Returns the two terms whose difference is the gradient of one output."""
-    return matmul(slopes, column)[:, None] * x, matmul(slopes, column[:, None] * z)
+    """Returns the two terms whose sum is the gradient of one output."""
+    others = matmul(terms[1], column[:, None] * machine.centers)
+    return _own_sums(machine.kernel, terms, column)[:, None] * x, others
+
+
+def _own_sums(
+    kernel: Kernel, terms: Terms, weights: Float[Array, "m c"] | Float[Array, "m"]
+) -> Float[Array, "b c"] | Float[Array, "b"]:
+    own, other = terms
+    # Where own = -other, the program needs only one of the two matrices, and the compiler drops the other.
+    return -matmul(other, weights) if isinstance(kernel, Radial) else matmul(own, weights)

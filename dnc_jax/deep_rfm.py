@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.errors import FitError
-from dnc_jax.kernels import Radial
+from dnc_jax.kernels import Kernel
 from dnc_jax.linalg import Solver, cholesky_solve, matmul, psd_power, unit_rows
 from dnc_jax.machine import (
     FitDiagnostics,
@@ -63,7 +63,7 @@ def deep_rfm_layer_core(
     targets: Float[Array, "n c"],
     features: FeatureMap,
     *,
-    kernel: Radial,
+    kernel: Kernel,
     ridge: Scalar,
     num_iters: int = 1,
     solver: Solver = cholesky_solve,
@@ -105,7 +105,7 @@ def fit_deep_rfm_layer(
     x: Float[Array, "n d"],
     targets: Float[Array, "n c"],
     *,
-    kernel: Radial,
+    kernel: Kernel,
     ridge: float,
     sample_features: FeatureSampler,
     num_iters: int = 1,
@@ -141,7 +141,7 @@ def fit_deep_rfm_layer_with_diagnostics(
     x: Float[Array, "n d"],
     targets: Float[Array, "n c"],
     *,
-    kernel: Radial,
+    kernel: Kernel,
     ridge: float,
     sample_features: FeatureSampler,
     num_iters: int = 1,
@@ -188,7 +188,7 @@ def fit_deep_rfm(
     targets: Float[Array, "n c"],
     *,
     depth: int,
-    kernel: Radial,
+    kernel: Kernel,
     ridge: float,
     sample_features: FeatureSampler,
     num_iters: int = 1,

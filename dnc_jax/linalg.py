@@ -94,11 +94,15 @@ def unit_rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return jnp.where(is_zero, 0.0, scaled / jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
 
 
+def safe_sqrt(squared: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns the entrywise square root, with derivative 0 rather than infinity where squared is 0."""
+    nonzero = squared != 0
+    return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)
+
+
 def norm(a: Float[Array, "..."]) -> Float[Array, ""]:
     """Returns the Frobenius norm of a, with gradient 0 rather than NaN where a is 0."""
-    squared = jnp.sum(a * a)
-    is_zero = squared == 0
-    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+    return safe_sqrt(jnp.sum(a * a))
 
 
 def psd_power(a: Float[Array, "d d"], power: float, *, rtol: Scalar | None = None) -> Float[Array, "d d"]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dnc_jax.errors import FitError
-from dnc_jax.kernels import Radial
+from dnc_jax.kernels import Kernel, check_kernel
 from dnc_jax.linalg import Solver, check_ridge, cholesky_solve, matmul
 from dnc_jax.types import Scalar, pytree
 
@@ -16,7 +16,7 @@ from dnc_jax.types import Scalar, pytree
 class KernelMachine:
     """A fitted predictor f(x) = sum_m kernel(x, centers_m) weights_m; centers (m, d), weights (m, c)."""
 
-    kernel: Radial
+    kernel: Kernel
     centers: Array
     weights: Array
 
@@ -38,7 +38,7 @@ class FitDiagnostics(NamedTuple):
 
 
 def kernel_machine_core(
-    kernel: Radial,
+    kernel: Kernel,
     x: Float[Array, "n d"],
     targets: Float[Array, "n c"],
     ridge: Scalar,
@@ -57,7 +57,7 @@ def kernel_machine_core(
 
 
 def fit_kernel_machine(
-    kernel: Radial,
+    kernel: Kernel,
     x: Float[Array, "n d"],
     targets: Float[Array, "n c"],
     *,
@@ -83,7 +83,7 @@ _jitted_core = jax.jit(kernel_machine_core, static_argnames="solver")
 
 
 def check_fit_arguments(
-    kernel: Radial, x: Float[Array, "n d"], targets: Float[Array, "n c"], ridge: Scalar
+    kernel: Kernel, x: Float[Array, "n d"], targets: Float[Array, "n c"], ridge: Scalar
 ) -> None:
     """Raises ValueError for shapes, dtypes or hyper-parameters that no fit can use."""
     if x.ndim != 2 or targets.ndim != 2:
@@ -102,7 +102,7 @@ def check_fit_arguments(
             "convert with .astype"
         )
     check_ridge(ridge)
-    kernel.check()
+    check_kernel(kernel)
 
 
 def check_finite(name: str, values: Float[Array, "n d"]) -> None:

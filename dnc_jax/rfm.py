@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dnc_jax.agop import kernel_agop
-from dnc_jax.kernels import Radial
+from dnc_jax.kernels import Kernel
 from dnc_jax.linalg import Solver, matmul, psd_power
 from dnc_jax.machine import KernelMachine, fit_kernel_machine
 from dnc_jax.types import pytree
@@ -43,7 +43,7 @@ def by_max(feature_matrix: Array) -> Array:
 
 
 def fit_rfm(
-    kernel: Radial,
+    kernel: Kernel,
     x: Float[Array, "n d"],
     targets: Float[Array, "n c"],
     *,

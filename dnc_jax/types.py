@@ -37,28 +37,38 @@ class Stages(NamedTuple):
 Node = TypeVar("Node")
 
 
-@dataclass_transform(frozen_default=True)
+def static_field(*, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401
+    """Returns a field of a `pytree` class that is part of its structure: a program is compiled per value."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static_field))
 def pytree(cls: type[Node]) -> type[Node]:
     """Returns the class as a frozen dataclass whose fields are the children of a pytree node.
+
+    A `static_field` is part of the node's structure instead, and must be hashable.
 
     Not jax.tree_util.register_dataclass: in jax 0.10 the structures of two classes registered by it compare
     equal if they have as many fields, and a jitted function may then run the program compiled for the other.
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
-    names = tuple(field.name for field in dataclasses.fields(cls))  # pyright: ignore[reportArgumentType]
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    static = tuple(field.name for field in fields if field.metadata.get("static", False))
+    names = tuple(field.name for field in fields if field.name not in static)
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in names)
 
-    def flatten(node: Node) -> tuple[tuple[Any, ...], None]:
-        return tuple(getattr(node, name) for name in names), None
+    def flatten(node: Node) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(getattr(node, name) for name in names), tuple(getattr(node, name) for name in static)
 
-    def flatten_with_keys(node: Node) -> tuple[tuple[tuple[Any, Any], ...], None]:
-        return tuple(zip(keys, flatten(node)[0], strict=True)), None
+    def flatten_with_keys(node: Node) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
+        children, structure = flatten(node)
+        return tuple(zip(keys, children, strict=True)), structure
 
-    def unflatten(_: None, children: Iterable[Any]) -> Node:
+    def unflatten(structure: tuple[Any, ...], children: Iterable[Any]) -> Node:
         # Past __init__: JAX rebuilds nodes with tracers and placeholders, which are no fit arguments.
         node = object.__new__(cls)
-        for name, child in zip(names, children, strict=True):
-            object.__setattr__(node, name, child)
+        for name, value in zip((*static, *names), (*structure, *children), strict=True):
+            object.__setattr__(node, name, value)
         return node
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)

@@ -8,14 +8,26 @@ import numpy as np
 import pytest
 
 import dnc_jax
-from tests import collapse_oracles, oracles
+from tests import collapse_oracles, kernel_oracles, oracles
 
 
 class KernelCase(NamedTuple):
-    """A kernel, its Gram matrix by the oracle, and k'(r)/r by the oracle."""
+    """A kernel, its Gram matrix by the oracle, and the gradients of a machine by the oracle.
+
+    gram is a function of (x, z), gradients of (x, centers, weights).
+    """
 
     kernel: object
     gram: object
+    gradients: object
+
+
+class RadialCase(NamedTuple):
+    """The same for a kernel of the distance r, and k'(r)/r by the oracle, a function of (r, bandwidth)."""
+
+    kernel: object
+    gram: object
+    gradients: object
     radial_derivative: object
     bandwidth: float
 
@@ -27,16 +39,51 @@ class SamplerCase(NamedTuple):
     kernel_of: object
 
 
-LAPLACE = KernelCase(
-    dnc_jax.Laplace(1.7), partial(oracles.laplace_gram, bandwidth=1.7), oracles.laplace_radial_derivative, 1.7
+def radial(kernel, gram, derivative):
+    """A radial case; its oracles take the bandwidth of the kernel."""
+    bandwidth = kernel.bandwidth
+    gradients = partial(oracles.gradients, radial_derivative=derivative, bandwidth=bandwidth)
+    return RadialCase(kernel, partial(gram, bandwidth=bandwidth), gradients, derivative, bandwidth)
+
+
+def dot_product(kernel, pair, **parameters):
+    """A case whose oracle is a function of one pair of rows and the hyper-parameters of the kernel."""
+    pair = partial(pair, **parameters)
+    return KernelCase(
+        kernel, partial(kernel_oracles.gram, kernel=pair), partial(kernel_oracles.gradients, kernel=pair)
+    )
+
+
+LAPLACE = radial(dnc_jax.Laplace(1.7), oracles.laplace_gram, oracles.laplace_radial_derivative)
+GAUSSIAN = radial(dnc_jax.Gaussian(1.3), oracles.gaussian_gram, oracles.gaussian_radial_derivative)
+SMOOTH_LAPLACE, SHARP_LAPLACE = (
+    radial(
+        dnc_jax.Laplace(1.7, exponent),
+        partial(oracles.laplace_gram, exponent=exponent),
+        partial(oracles.laplace_radial_derivative, exponent=exponent),
+    )
+    for exponent in (1.4, 0.7)
 )
-GAUSSIAN = KernelCase(
-    dnc_jax.Gaussian(1.3),
-    partial(oracles.gaussian_gram, bandwidth=1.3),
-    oracles.gaussian_radial_derivative,
-    1.3,
+POLYNOMIAL = dot_product(
+    dnc_jax.Polynomial(3, 0.5, 0.7), kernel_oracles.polynomial, degree=3, offset=0.5, scale=0.7
 )
-KERNELS = [pytest.param(LAPLACE, id="laplace"), pytest.param(GAUSSIAN, id="gaussian")]
+NTK = dot_product(dnc_jax.NTK(2), kernel_oracles.ntk, depth=2, bias=0.0)
+BIASED_NTK = dot_product(dnc_jax.NTK(3, 0.4), kernel_oracles.ntk, depth=3, bias=0.4)
+
+# Kernels of the distance: invariant to translation, 1 at a point itself and below 1 elsewhere.
+RADIAL = [
+    pytest.param(LAPLACE, id="laplace"),
+    pytest.param(GAUSSIAN, id="gaussian"),
+    pytest.param(SMOOTH_LAPLACE, id="laplace_1.4"),
+    pytest.param(SHARP_LAPLACE, id="laplace_0.7"),
+]
+# Every kernel: symmetric, positive semidefinite, invariant to rotation, with gradient terms.
+KERNELS = [
+    *RADIAL,
+    pytest.param(POLYNOMIAL, id="polynomial"),
+    pytest.param(NTK, id="ntk"),
+    pytest.param(BIASED_NTK, id="ntk_with_bias"),
+]
 
 FOURIER_SAMPLERS = [
     pytest.param(

@@ -21,9 +21,9 @@ def _row_sums_of_squares(differences):
     return np.einsum("md,md->m", differences, differences)
 
 
-def laplace_gram(x, z, bandwidth):
-    """exp(-|x_i - z_m| / bandwidth)."""
-    return np.exp(-np.sqrt(squared_distances(x, z)) / bandwidth)
+def laplace_gram(x, z, bandwidth, exponent=1.0):
+    """exp(-(|x_i - z_m| / bandwidth)^exponent)."""
+    return np.exp(-((np.sqrt(squared_distances(x, z)) / bandwidth) ** exponent))
 
 
 def gaussian_gram(x, z, bandwidth):
@@ -31,10 +31,11 @@ def gaussian_gram(x, z, bandwidth):
     return np.exp(-squared_distances(x, z) / (2 * bandwidth**2))
 
 
-def laplace_radial_derivative(distance, bandwidth):
-    """k'(r) / r for k(r) = exp(-r / bandwidth), with the cusp at r = 0 left out."""
+def laplace_radial_derivative(distance, bandwidth, exponent=1.0):
+    """k'(r) / r for k(r) = exp(-(r / bandwidth)^exponent), with the cusp at r = 0 left out."""
     safe = np.where(distance > 0, distance, 1.0)
-    return np.where(distance > 0, -np.exp(-safe / bandwidth) / (bandwidth * safe), 0.0)
+    power = (safe / bandwidth) ** exponent
+    return np.where(distance > 0, -exponent * power * np.exp(-power) / safe**2, 0.0)
 
 
 def gaussian_radial_derivative(distance, bandwidth):

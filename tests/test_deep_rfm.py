@@ -219,6 +219,9 @@ def test_arguments_out_of_range_are_refused():
         fit(ridge=-1.0)
     with pytest.raises(ValueError, match=r"targets must be finite: got 1 NaN"):
         fit_deep_rfm_layer(jax.random.key(0), x, targets.at[2, 1].set(jnp.nan), **SETTINGS)
+    for bad in (jnp.nan, jnp.inf):
+        with pytest.raises(ValueError, match=r"x must be finite: got 1 NaN or infinite values in 1 rows"):
+            fit_deep_rfm_layer(jax.random.key(0), x.at[2, 1].set(bad), targets, **SETTINGS)
     with as_a_user(), pytest.raises(ValueError, match=r"same number of rows, at least 1: got 24 and 23"):
         fit_deep_rfm_layer(jax.random.key(0), x, targets[1:], **SETTINGS)
     for bad in (jnp.nan, jnp.inf):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_jax import psd_power, squared_distances, unit_rows
-from dnc_jax.linalg import cholesky_solve, eigh_solve, norm
+from dnc_jax.linalg import cholesky_solve, eigh_solve, norm, safe_sqrt
 from tests import oracles
 from tests.builders import as_a_user, assert_close, rtol, with_duplicates, with_spectrum
 from tests.instances import DTYPES
@@ -95,6 +95,14 @@ def test_unit_rows_have_norm_one_and_zero_rows_stay(dtype):
     assert_close(unit[3:], oracles.unit_rows(x[3:]), dtype, "entry")
     gradient = jax.grad(lambda x: jnp.sum(unit_rows(x) ** 3))(jnp.asarray(x))
     assert np.all(np.isfinite(gradient))
+
+
+def test_what_is_not_a_number_stays_so():
+    x = jnp.asarray([[1.0, jnp.nan], [3.0, 4.0]])
+    np.testing.assert_array_equal(np.isnan(unit_rows(x)), [[True, True], [False, False]])
+    assert np.isnan(norm(x))
+    np.testing.assert_array_equal(safe_sqrt(jnp.asarray([jnp.nan, 0.0, 4.0])), [np.nan, 0.0, 2.0])
+    np.testing.assert_array_equal(jax.vmap(jax.grad(safe_sqrt))(jnp.asarray([0.0, 4.0])), [0.0, 0.25])
 
 
 def test_norm_is_the_frobenius_norm_with_gradient_zero_at_zero():

@@ -1,5 +1,18 @@
 """Kernels: frozen pytrees of hyper-parameters, called on two sets of rows."""
 
+from dnc_jax.kernels.bandwidth import median_bandwidth
+from dnc_jax.kernels.dot_product import NTK, Polynomial
+from dnc_jax.kernels.protocol import ClosedFormKernel, Kernel, check_kernel
 from dnc_jax.kernels.radial import Gaussian, Laplace, Radial
 
-__all__ = ["Gaussian", "Laplace", "Radial"]
+__all__ = [
+    "NTK",
+    "ClosedFormKernel",
+    "Gaussian",
+    "Kernel",
+    "Laplace",
+    "Polynomial",
+    "Radial",
+    "check_kernel",
+    "median_bandwidth",
+]

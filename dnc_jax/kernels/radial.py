@@ -4,11 +4,13 @@ The profile gives the Gram matrix, the slope gives every gradient, hence one clo
 grad_x k(x, z) = 2 slope(|x - z|^2) (x - z).
 """
 
+from numbers import Real
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dnc_jax.linalg import squared_distances
-from dnc_jax.types import Scalar, is_concrete, pytree
+from dnc_jax.types import Scalar, is_concrete, pytree, static_field
 
 
 class Radial:
@@ -30,33 +32,64 @@ class Radial:
         """Returns the Gram matrix of the rows of x against the rows of z."""
         return self.profile(squared_distances(x, z))
 
+    def gradient_terms(
+        self, x: Float[Array, "n d"], z: Float[Array, "m d"]
+    ) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+        """Returns (2 slope, -2 slope) of the squared distances, 0 on the diagonal if z is x, the same object.
+
+        A point's gradient at itself is slope * 0: dropped, so that it cannot leave rounding behind.
+        """
+        other = -2 * self.slope(squared_distances(x, z))
+        if x is z:
+            other = jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, other)
+        return -other, other
+
 
 @pytree
 class Laplace(Radial):
-    """k(x, z) = exp(-|x - z| / bandwidth), with the Euclidean norm.
+    """k(x, z) = exp(-(|x - z| / bandwidth)^exponent), with the Euclidean norm and 0 < exponent <= 2.
 
-    Its gradient has a cusp at x = z; the slope there is taken as 0, so that a center drops out of the
-    gradient at itself.
+    exponent 1 is the Laplace kernel proper, exponent 2 is exp(-|x - z|^2 / bandwidth^2). It is part of the
+    structure, not a leaf: a program is compiled for each. Up to exponent 1 the kernel has a cusp at x = z;
+    below 2 the slope there is taken as 0, so that a center drops out of the gradient at itself.
+
+    References:
+        Schoenberg (1938): positive definite in every dimension exactly for these exponents.
     """
 
     bandwidth: Scalar
+    exponent: float = static_field(default=1.0)
 
     def profile(self, squared: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Returns exp(-sqrt(squared) / bandwidth)."""
-        apart = squared > 0
+        """Returns exp(-(sqrt(squared) / bandwidth)^exponent)."""
+        if self.exponent == 2:
+            return jnp.exp(-squared / self.bandwidth**2)
+        apart = squared != 0
         # The inner where keeps the derivative of the root finite at 0.
-        distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
-        return jnp.exp(-distance / self.bandwidth)
+        scaled = jnp.sqrt(jnp.where(apart, squared, 1.0)) / self.bandwidth
+        power = scaled if self.exponent == 1 else scaled**self.exponent
+        return jnp.where(apart, jnp.exp(-power), 1.0)
 
     def slope(self, squared: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Returns -k / (2 bandwidth sqrt(squared)), and 0 at distance 0."""
-        apart = squared > 0
+        """Returns -exponent k (sqrt(squared) / bandwidth)^exponent / (2 squared), and 0 at distance 0."""
+        if self.exponent == 2:
+            return -self.profile(squared) / self.bandwidth**2
+        apart = squared != 0
         distance = jnp.sqrt(jnp.where(apart, squared, 1.0))
-        return jnp.where(apart, -jnp.exp(-distance / self.bandwidth) / (2 * self.bandwidth * distance), 0.0)
+        scaled = distance / self.bandwidth
+        if self.exponent == 1:
+            return jnp.where(apart, -jnp.exp(-scaled) / (2 * self.bandwidth * distance), 0.0)
+        power = scaled**self.exponent
+        return jnp.where(apart, -self.exponent * jnp.exp(-power) * power / (2 * distance * distance), 0.0)
 
     def check(self) -> None:
-        """Raises ValueError unless the bandwidth is positive."""
+        """Raises ValueError unless the bandwidth is positive and 0 < exponent <= 2."""
         check_bandwidth(self.bandwidth)
+        if not isinstance(self.exponent, Real) or not 0 < self.exponent <= 2:
+            raise ValueError(
+                f"exponent must be a number above 0 and at most 2: got {self.exponent}; the kernel is not "
+                "positive definite beyond"
+            )
 
 
 @pytree

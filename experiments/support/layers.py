@@ -27,7 +27,7 @@ from dnc_jax import (
     within_class_rounding,
 )
 from dnc_jax.deep_rfm import LayerDiagnostics
-from dnc_jax.kernels import Radial
+from dnc_jax.kernels import Kernel
 from dnc_jax.rfm import apply_root
 from dnc_jax.types import FeatureMap
 from experiments.support.preprocess import Dataset
@@ -166,7 +166,7 @@ def layers_to_arrays(fitted: Sequence[DeepRFMLayer], rows: list[Row]) -> dict[st
 
 
 def layers_from_arrays(
-    arrays: dict[str, np.ndarray], kernel: Radial, inputs: Sequence[Array], features: FeatureMap
+    arrays: dict[str, np.ndarray], kernel: Kernel, inputs: Sequence[Array], features: FeatureMap
 ) -> tuple[list[DeepRFMLayer], list[Row]]:
     """Returns the layers and the rows of a checkpoint, given the input of each layer with unit rows.
 
@@ -197,7 +197,7 @@ def _layer_arrays(layer: DeepRFMLayer) -> dict[str, Array]:
 
 
 def _layer_of(
-    arrays: dict[str, np.ndarray], kernel: Radial, inputs: Array, features: FeatureMap
+    arrays: dict[str, np.ndarray], kernel: Kernel, inputs: Array, features: FeatureMap
 ) -> DeepRFMLayer:
     weights = jnp.asarray(arrays["weights"])
     fields = {name.removeprefix(FEATURES): a for name, a in arrays.items() if name.startswith(FEATURES)}

@@ -1,22 +1,16 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dnc_jax import Gaussian, Laplace
-from tests.builders import assert_close, with_duplicates
-from tests.instances import DTYPES, KERNELS
+from tests.builders import as_a_user
+from tests.instances import RADIAL
 
 
-@pytest.mark.parametrize("case", KERNELS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gram_matrix_is_the_oracles(case, dtype):
-    rng = np.random.default_rng(0)
-    x, z = rng.normal(size=(9, 4)).astype(dtype), rng.normal(size=(7, 4)).astype(dtype)
-    assert_close(case.kernel(jnp.asarray(x), jnp.asarray(z)), case.gram(x, z), dtype, "entry")
-
-
-@pytest.mark.parametrize("case", KERNELS)
+@pytest.mark.parametrize("case", RADIAL)
 def test_slope_is_the_derivative_of_the_profile(case):
     squared = jnp.geomspace(1e-4, 30.0, 20)
     by_autodiff = jax.vmap(jax.grad(case.kernel.profile))(squared)
@@ -27,24 +21,19 @@ def test_slope_is_the_derivative_of_the_profile(case):
 
 def test_slopes_at_distance_zero():
     zero = jnp.zeros(2)
-    np.testing.assert_array_equal(Laplace(1.7).slope(zero), [0.0, 0.0])
+    for exponent in (0.7, 1.0, 1.4):
+        np.testing.assert_array_equal(Laplace(1.7, exponent).slope(zero), [0.0, 0.0])
+    np.testing.assert_allclose(Laplace(1.7, 2.0).slope(zero), [-1 / 1.7**2] * 2, rtol=1e-15)
     np.testing.assert_allclose(Gaussian(1.3).slope(zero), [-0.5 / 1.3**2] * 2, rtol=1e-15)
 
 
-@pytest.mark.parametrize("case", KERNELS)
-def test_gradients_are_finite_at_coincident_points(case):
-    x = jnp.asarray(with_duplicates(3, 2))
-    gradient = jax.jit(jax.grad(lambda x: jnp.sum(case.kernel(x, x + 0))))(x)
-    assert np.all(np.isfinite(gradient))
-
-
-@pytest.mark.parametrize("case", KERNELS)
+@pytest.mark.parametrize("case", RADIAL)
 def test_bandwidth_is_a_differentiable_leaf(case):
     assert jax.tree.leaves(case.kernel) == [case.bandwidth]
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
 
     def total(bandwidth):
-        return jnp.sum(type(case.kernel)(bandwidth)(x, x + 0) ** 2)
+        return jnp.sum(dataclasses.replace(case.kernel, bandwidth=bandwidth)(x, x + 0) ** 2)
 
     step = 1e-6
     numerical = (total(case.bandwidth + step) - total(case.bandwidth - step)) / (2 * step)
@@ -63,3 +52,31 @@ def test_bandwidth_changes_the_kernel():
 def test_bandwidth_out_of_range_is_refused_by_the_check(kernel, bandwidth):
     with pytest.raises(ValueError, match=r"bandwidth must be a positive finite number: got"):
         kernel(bandwidth).check()
+
+
+def test_exponent_2_is_a_gaussian_and_exponent_1_the_default():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
+    squared = jnp.concatenate([jnp.zeros(1), jnp.geomspace(1e-6, 30.0, 20)])
+    same, gaussian = Laplace(1.7, 2.0), Gaussian(1.7 / np.sqrt(2))
+    np.testing.assert_allclose(same(x, x), gaussian(x, x), rtol=1e-14)
+    np.testing.assert_allclose(same.slope(squared), gaussian.slope(squared), rtol=1e-14)
+    np.testing.assert_allclose(jax.vmap(jax.grad(same.profile))(squared), same.slope(squared), rtol=1e-14)
+    assert Laplace(1.7) == Laplace(1.7, 1.0)
+    assert np.max(np.abs(Laplace(1.7, 1.01)(x, x) - Laplace(1.7)(x, x))) > 1e-3
+
+
+def test_the_exponents_next_to_1_and_2_are_not_special():
+    squared = jnp.geomspace(1e-3, 30.0, 20)
+    for special in (1.0, 2.0):
+        near, exact = Laplace(1.7, special - 1e-9), Laplace(1.7, special)
+        np.testing.assert_allclose(near.profile(squared), exact.profile(squared), rtol=1e-6)
+        np.testing.assert_allclose(near.slope(squared), exact.slope(squared), rtol=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [0.0, -1.0, 2.1, float("nan"), jnp.ones(())])
+def test_exponent_out_of_range_is_refused_by_the_check(exponent):
+    with (
+        as_a_user(),
+        pytest.raises(ValueError, match=r"exponent must be a number above 0 and at most 2: got"),
+    ):
+        Laplace(1.0, exponent).check()
