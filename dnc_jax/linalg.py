@@ -123,6 +123,18 @@ def psd_power(a: Float[Array, "d d"], power: float, *, rtol: Scalar | None = Non
     return matmul(vectors * powered[None, :], vectors.T)
 
 
+def psd_pinv(a: Float[Array, "d d"], *, rtol: Scalar | None = None) -> Float[Array, "d d"]:
+    """Returns the Moore-Penrose pseudo-inverse of a symmetric positive semidefinite matrix.
+
+    The one matrix X with a X a = a, X a X = X, and a X and X a symmetric. Eigenvalues of at most rtol times
+    the largest, d eps unless given, count as 0, and so do negative ones.
+
+    References:
+        Penrose (1955), Theorem 1.
+    """
+    return psd_power(a, -1.0, rtol=rtol)
+
+
 class Solution(NamedTuple):
     """Weights that solve a positive definite system, and an estimate of its 2-norm condition number."""
 

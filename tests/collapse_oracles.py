@@ -110,3 +110,105 @@ def nc4(features, labels, num_classes, logits):
     means = class_stats(features, labels, num_classes).means
     decisions = np.array([np.argmax(row) for row in np.asarray(logits)])
     return (decisions != nearest_class_mean(features, means)).mean()
+
+
+def nc4_per_class(features, labels, num_classes, logits):
+    """`nc4` class by class; 0 for a class without points."""
+    means = class_stats(features, labels, num_classes).means
+    wrong = np.argmax(np.asarray(logits), axis=1) != nearest_class_mean(features, means)
+    return np.array([wrong[np.asarray(labels) == label].mean() for label in range(num_classes)])
+
+
+def ncc_accuracy(features, labels, num_classes):
+    """Share of points whose nearest class mean is their own."""
+    means = class_stats(features, labels, num_classes).means
+    return (nearest_class_mean(features, means) == np.asarray(labels)).mean()
+
+
+def nc1_within_fraction(features, labels, num_classes):
+    """tr(Sigma_W) / tr(Sigma_T), Sigma_T about the mean of all points."""
+    features = np.asarray(features, np.longdouble)
+    stats = class_stats(features, labels, num_classes, np.longdouble)
+    return float(stats.within.sum() / ((features - features.mean(axis=0)) ** 2).sum())
+
+
+def cdnv_matrix(features, labels, num_classes):
+    """(v_i + v_j) / (2 |mu_i - mu_j|^2), v the mean squared distance of a class's points to their mean."""
+    stats = class_stats(features, labels, num_classes, np.longdouble)
+    result = np.zeros((num_classes, num_classes))
+    for i in range(num_classes):
+        for j in range(num_classes):
+            if i != j:
+                variance = stats.within[i] / stats.counts[i] + stats.within[j] / stats.counts[j]
+                result[i, j] = variance / (2 * ((stats.means[i] - stats.means[j]) ** 2).sum())
+    return result
+
+
+def nc1_cdnv(features, labels, num_classes):
+    """Mean over ordered pairs of different classes."""
+    return off_diagonal(cdnv_matrix(features, labels, num_classes)).mean()
+
+
+def off_diagonal(matrix):
+    """Entries of the ordered pairs of different classes, as a vector."""
+    return matrix[~np.eye(len(matrix), dtype=bool)]
+
+
+def nc2_equinorm(features, labels, num_classes):
+    """Std (ddof 1) over mean of |mu_k - mu_G|."""
+    means = class_stats(features, labels, num_classes, np.longdouble).means
+    norms = np.sqrt(((means - means.mean(axis=0)) ** 2).sum(axis=1)).astype(np.float64)
+    return norms.std(ddof=1) / norms.mean()
+
+
+def nc2_equiangularity(features, labels, num_classes):
+    """Mean |cos + 1/(K - 1)| over pairs."""
+    return np.abs(off_diagonal(cosine_gram(features, labels, num_classes)) + 1 / (num_classes - 1)).mean()
+
+
+def nc2_cosine_std(features, labels, num_classes):
+    """Std (ddof 1) of the cosines of ordered pairs."""
+    return off_diagonal(cosine_gram(features, labels, num_classes)).std(ddof=1)
+
+
+def unit_mean_distances(features, labels, num_classes):
+    """|m_i - m_j| over ordered pairs of the centered class means of unit norm."""
+    means = class_stats(features, labels, num_classes).means
+    centered = means - means.mean(axis=0)
+    unit = centered / np.sqrt((centered**2).sum(axis=1))[:, None]
+    return off_diagonal(np.sqrt(((unit[:, None] - unit[None]) ** 2).sum(axis=2)))
+
+
+def nc2_log_energy(features, labels, num_classes):
+    """Mean of log(1 / distance)."""
+    return -np.log(unit_mean_distances(features, labels, num_classes)).mean()
+
+
+def nc2_riesz_energy(features, labels, num_classes):
+    """Mean of 1 / distance."""
+    return (1 / unit_mean_distances(features, labels, num_classes)).mean()
+
+
+def _centered_means(features, labels, num_classes):
+    means = class_stats(features, labels, num_classes).means
+    return means - means.mean(axis=0)
+
+
+def nc3(features, labels, num_classes, classifier):
+    """| A M^T / |A M^T| - (I - 11^T / K) / sqrt(K - 1) |, M with unit rows."""
+    centered = _centered_means(features, labels, num_classes)
+    product = np.asarray(classifier).T @ (centered / np.sqrt((centered**2).sum(axis=1))[:, None]).T
+    simplex = (np.eye(num_classes) - 1 / num_classes) / np.sqrt(num_classes - 1)
+    return np.sqrt(((product / np.sqrt((product**2).sum()) - simplex) ** 2).sum())
+
+
+def nc3_self_duality(features, labels, num_classes, classifier):
+    """| A / |A| - M / |M| |, M not normalised row by row."""
+    centered, rows = _centered_means(features, labels, num_classes), np.asarray(classifier).T
+    return np.sqrt(((rows / np.sqrt((rows**2).sum()) - centered / np.sqrt((centered**2).sum())) ** 2).sum())
+
+
+def nc3_uniform_duality(features, labels, num_classes, classifier):
+    """Std (ddof 1) of cos(a_k, mu_k - mu_G)."""
+    pairs = zip(np.asarray(classifier).T, _centered_means(features, labels, num_classes), strict=True)
+    return np.std([(a @ m) / np.sqrt((a @ a) * (m @ m)) for a, m in pairs], ddof=1)

@@ -113,13 +113,36 @@ SAMPLERS = [
     *(pytest.param(p.values[0].sample, id=f"{p.id}_fourier") for p in FOURIER_SAMPLERS),
 ]
 
-# (jitted metric of features, labels, num_classes; its oracle)
+
+class MetricCase(NamedTuple):
+    """A metric of (features, labels, num_classes, ...), the same of class statistics, and its oracle.
+
+    jitted is the metric under jit; from_stats is None where statistics do not suffice; is_zero tells that
+    collapse onto a simplex makes it 0.
+    """
+
+    metric: object
+    jitted: object
+    from_stats: object
+    oracle: object
+    is_zero: bool
+
+
+def metric_case(name, is_zero=True):
+    metric = getattr(dnc_jax, name)
+    jitted = jax.jit(metric, static_argnames="num_classes")
+    from_stats = getattr(dnc_jax, f"{name}_from_stats", None)
+    case = MetricCase(metric, jitted, from_stats, getattr(collapse_oracles, name), is_zero)
+    return pytest.param(case, id=name)
+
+
 METRICS = [
-    pytest.param(
-        jax.jit(getattr(dnc_jax, name), static_argnames="num_classes"),
-        getattr(collapse_oracles, name),
-        id=name,
-    )
-    for name in ("nc1", "nc1_trace_ratio", "nc2", "nc2_gram_mse")
+    *(metric_case(name) for name in ("nc1", "nc1_trace_ratio", "nc1_within_fraction", "nc1_cdnv")),
+    *(metric_case(name) for name in ("nc2", "nc2_gram_mse", "nc2_equinorm", "nc2_equiangularity")),
+    metric_case("nc2_cosine_std"),
+    metric_case("nc2_log_energy", is_zero=False),
+    metric_case("nc2_riesz_energy", is_zero=False),
 ]
+# The same with a classifier (d, k) as fourth argument.
+CLASSIFIER_METRICS = [metric_case(name) for name in ("nc3", "nc3_self_duality", "nc3_uniform_duality")]
 DTYPES = [pytest.param(np.dtype(np.float32), id="float32"), pytest.param(np.dtype(np.float64), id="float64")]

@@ -26,7 +26,7 @@ ARROWS = {
     "features": {"linalg", "types"},
     "rfm": {"machine", "agop", "kernels", "linalg", "errors", "types"},
     "deep_rfm": {"rfm", "machine", "agop", "kernels", "features", "linalg", "errors", "types"},
-    "collapse": {"linalg", "types"},
+    "collapse": {"chunking", "linalg", "errors", "types"},
 }
 ONLY_IN_EXPERIMENTS = {"tyro", "rich", "matplotlib", "pathlib", "time", "argparse", "sys", "os", "datetime"}
 FORBIDDEN_NAMES = {"utils.py", "common.py", "helpers.py", "misc.py"}

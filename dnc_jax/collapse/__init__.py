@@ -1,20 +1,112 @@
-"""Neural collapse: class statistics and the metrics built on them."""
+"""Neural collapse: class statistics, the metrics built on them, and accumulators for streams of points."""
 
-from dnc_jax.collapse.decision import decision_mismatch, nc4, nearest_class_mean
-from dnc_jax.collapse.etf import nc2, nc2_gram_mse
-from dnc_jax.collapse.statistics import ClassStats, class_stats, merge
-from dnc_jax.collapse.within import nc1, nc1_trace_ratio, within_class_rounding
+from dnc_jax.collapse.angles import (
+    nc2_cosine_std,
+    nc2_cosine_std_from_stats,
+    nc2_equiangularity,
+    nc2_equiangularity_from_stats,
+    nc2_equinorm,
+    nc2_equinorm_from_stats,
+    nc2_log_energy,
+    nc2_log_energy_from_stats,
+    nc2_riesz_energy,
+    nc2_riesz_energy_from_stats,
+)
+from dnc_jax.collapse.attribution import Attribution, collapse_attribution
+from dnc_jax.collapse.decision import (
+    decision_mismatch,
+    nc4,
+    nc4_per_class,
+    ncc_accuracy,
+    ncc_accuracy_by_depth,
+    nearest_class_mean,
+)
+from dnc_jax.collapse.duality import (
+    nc3,
+    nc3_from_stats,
+    nc3_self_duality,
+    nc3_self_duality_from_stats,
+    nc3_uniform_duality,
+    nc3_uniform_duality_from_stats,
+)
+from dnc_jax.collapse.etf import nc2, nc2_from_stats, nc2_gram_mse, nc2_gram_mse_from_stats, simplex_etf
+from dnc_jax.collapse.ood import nc5, neco_score, principal_directions, simplex_distance_score
+from dnc_jax.collapse.ratios import (
+    cdnv_matrix,
+    nc1_cdnv,
+    nc1_cdnv_from_stats,
+    nc1_trace_ratio,
+    nc1_trace_ratio_from_stats,
+    nc1_within_fraction,
+    nc1_within_fraction_from_stats,
+    within_class_rounding,
+)
+from dnc_jax.collapse.statistics import ClassStats, class_stats, merge, of_classes, of_points
+from dnc_jax.collapse.streaming import (
+    Accumulator,
+    accumulate_class_stats,
+    accumulate_decisions,
+    accumulate_nc1,
+    accumulate_scatter,
+    merge_over_axis,
+)
+from dnc_jax.collapse.summary import CollapseMetrics, collapse_metrics
+from dnc_jax.collapse.within import nc1
 
 __all__ = [
+    "Accumulator",
+    "Attribution",
     "ClassStats",
+    "CollapseMetrics",
+    "accumulate_class_stats",
+    "accumulate_decisions",
+    "accumulate_nc1",
+    "accumulate_scatter",
+    "cdnv_matrix",
     "class_stats",
+    "collapse_attribution",
+    "collapse_metrics",
     "decision_mismatch",
     "merge",
+    "merge_over_axis",
     "nc1",
+    "nc1_cdnv",
+    "nc1_cdnv_from_stats",
     "nc1_trace_ratio",
+    "nc1_trace_ratio_from_stats",
+    "nc1_within_fraction",
+    "nc1_within_fraction_from_stats",
     "nc2",
+    "nc2_cosine_std",
+    "nc2_cosine_std_from_stats",
+    "nc2_equiangularity",
+    "nc2_equiangularity_from_stats",
+    "nc2_equinorm",
+    "nc2_equinorm_from_stats",
+    "nc2_from_stats",
     "nc2_gram_mse",
+    "nc2_gram_mse_from_stats",
+    "nc2_log_energy",
+    "nc2_log_energy_from_stats",
+    "nc2_riesz_energy",
+    "nc2_riesz_energy_from_stats",
+    "nc3",
+    "nc3_from_stats",
+    "nc3_self_duality",
+    "nc3_self_duality_from_stats",
+    "nc3_uniform_duality",
+    "nc3_uniform_duality_from_stats",
     "nc4",
+    "nc4_per_class",
+    "nc5",
+    "ncc_accuracy",
+    "ncc_accuracy_by_depth",
     "nearest_class_mean",
+    "neco_score",
+    "of_classes",
+    "of_points",
+    "principal_directions",
+    "simplex_distance_score",
+    "simplex_etf",
     "within_class_rounding",
 ]

@@ -1,102 +1,112 @@
 """NC1: within-class variability, against the spread of the class means."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from dnc_jax.collapse.measuring import measure_points
 from dnc_jax.collapse.statistics import (
+    ClassStats,
+    GlobalMean,
     centered_means,
-    check_labeled,
-    check_several_classes,
-    class_stats,
+    class_counts_and_means,
+    of_classes,
     present,
     residuals,
+    rows_of_class,
 )
 from dnc_jax.linalg import matmul
 
 
-def nc1(features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int) -> Float[Array, ""]:
+def nc1(
+    features: Float[Array, "n d"],
+    labels: Int[Array, "n"],
+    num_classes: int,
+    *,
+    global_mean: GlobalMean = of_classes,
+) -> Float[Array, ""]:
     """Returns tr(Sigma_W pinv(Sigma_B)) / K, K the number of classes present; 0 is full collapse.
 
-    Computed from residuals r_i, never from second moments: with D the centered class means as rows,
-    Sigma_B = D^T D / K, and the result is the mean over points of |pinv(D^T) r_i|^2. Invariant to scale,
-    rotation and translation. NaN if all class means coincide.
+    With D the centered class means as rows, Sigma_B = D^T D / K, and the result is the mean over points of
+    |pinv(D^T) r_i|^2, r_i the distance of a point to its class mean: no d x d matrix and no second moment is
+    formed. Invariant to scale, rotation and translation. NaN under a trace if all class means coincide.
 
     Raises:
         ValueError: If num_classes is below 2, or the labels do not fit.
+        NumericalError: If all class means coincide.
 
     References:
         Papyan, Han and Donoho (2020), Eq. NC1.
     """
-    check_several_classes(num_classes)
-    check_labeled(features, labels, num_classes)
-    return _nc1(features, labels, num_classes)
+    return measure_points(_nc1, features, labels, num_classes, global_mean=global_mean)
 
 
-@partial(jax.jit, static_argnames="num_classes")
-def _nc1(features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int) -> Float[Array, ""]:
-    stats = class_stats(features, labels, num_classes)
-    means = centered_means(stats)
-    # One scale for all, so that no power of it over- or underflows.
-    scale = jnp.sqrt(jnp.sum(means * means) / jnp.sum(present(stats)))
-    noise = residuals(features, labels, stats) / scale
-    whitened = _whiten(means / scale, present(stats).astype(features.dtype), noise)
-    return jnp.mean(jnp.sum(whitened * whitened, axis=1))
-
-
-def _whiten(
-    means: Float[Array, "k d"], mask: Float[Array, "k"], noise: Float[Array, "n d"]
-) -> Float[Array, "n q"]:
-    """Returns pinv(means^T) applied to each row of noise, up to an isometry."""
-    num_classes, dim = means.shape
-    is_wide = num_classes - 1 > dim
-    # The means have the null directions 1 and absent classes. Adding those makes the QR factor invertible
-    # and, as they are orthogonal to the image of every residual, changes nothing.
-    null = jnp.outer(mask, mask) / jnp.sum(mask) + jnp.diag(1 - mask)
-    q, r = jnp.linalg.qr(means if is_wide else jnp.concatenate([means.T, null]))
-
-    def by_triangle() -> Float[Array, "n q"]:
-        if is_wide:
-            return jsl.solve_triangular(r, noise.T, trans=1).T
-        return jsl.solve_triangular(r, matmul(q[:dim].T, noise.T)).T
-
-    def by_singular_values() -> Float[Array, "n q"]:
-        return matmul(noise, jnp.linalg.pinv(r if is_wide else means))
-
-    pivots = jnp.abs(jnp.diagonal(r))
-    cutoff = max(num_classes, dim) * jnp.finfo(means.dtype).eps * jnp.max(pivots)
-    # Singular values are only for linearly dependent means: their gradient is NaN at an exact simplex.
-    return jax.lax.cond(jnp.min(pivots) > cutoff, by_triangle, by_singular_values)
-
-
-def nc1_trace_ratio(
-    features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int
+def _nc1(
+    features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int, global_mean: GlobalMean
 ) -> Float[Array, ""]:
-    """Returns tr(Sigma_W) / tr(Sigma_B): mean squared distance to the class mean over that of the means.
-
-    The released Deep RFM code divides Sigma_W by K n instead of n: its values are K times smaller.
-
-    Raises:
-        ValueError: If num_classes is below 2, or the labels do not fit.
-    """
-    check_several_classes(num_classes)
-    stats = class_stats(features, labels, num_classes)
-    within = jnp.sum(stats.within) / jnp.sum(stats.counts)
-    between = jnp.sum(centered_means(stats) ** 2) / jnp.sum(present(stats))
-    return within / between
+    stats = class_counts_and_means(features, labels, num_classes)
+    return whitened_scatter(features, labels, stats, whitening(stats, global_mean)) / features.shape[0]
 
 
-def within_class_rounding(
-    features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int
+def whitened_scatter(
+    features: Float[Array, "n d"],
+    labels: Int[Array, "n"],
+    stats: ClassStats,
+    whitener: Float[Array, "d q"],
 ) -> Float[Array, ""]:
-    """Returns eps mean(|x|^2) / tr(Sigma_W): the relative rounding error of distances within a class.
+    """Returns sum_i |whitener^T (x_i - mu)|^2, mu the class mean of the point.
 
-    A squared distance computed as |x|^2 + |z|^2 - 2 x.z is off by about eps |x|^2. Where points have
-    collapsed until this ratio is no longer small, whatever is made of their distances is rounding.
+    The means are first projected, then subtracted, unless that would lose the residuals in the rounding of
+    the points: then they are subtracted first.
     """
-    stats = class_stats(features, labels, num_classes)
+    projected = matmul(features, whitener) - rows_of_class(matmul(stats.means, whitener), labels)
+    total = jnp.sum(projected * projected)
     eps = jnp.finfo(features.dtype).eps
-    return eps * jnp.sum(features * features) / jnp.sum(stats.within)
+    size = jnp.max(jnp.sum(stats.means * stats.means, axis=1)) * jnp.sum(whitener * whitener)
+    is_lost = eps * size * features.shape[0] > total
+
+    def subtracted_first() -> Float[Array, ""]:
+        noise = matmul(residuals(features, labels, stats), whitener)
+        return jnp.sum(noise * noise)
+
+    return jax.lax.cond(is_lost, subtracted_first, lambda: total)
+
+
+def whitening(stats: ClassStats, global_mean: GlobalMean = of_classes) -> Float[Array, "d q"]:
+    """Returns W with |W^T r|^2 = |pinv(D^T) r|^2 for every r, D the centered class means as rows."""
+    means, mask = centered_means(stats, global_mean), present(stats)
+    # One scale for all, so that no square over- or underflows; the largest entry, as any would do.
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(means)))
+    means = means / scale
+    num_classes, dim = means.shape
+    if num_classes - 1 > dim:
+        return _whitening_of_many(means) / scale
+    # The means have null directions: the weights of mu_G, and absent classes. Adding those makes the QR
+    # factor invertible and, as they are orthogonal to the image of every residual, changes nothing.
+    weights = global_mean(stats)
+    null = jnp.outer(weights, weights) / jnp.sum(weights * weights) + jnp.diag(1.0 - mask)
+    q, r = jnp.linalg.qr(jnp.concatenate([means.T, null.astype(means.dtype)]))
+
+    def by_triangle() -> Float[Array, "d k"]:
+        return jsl.solve_triangular(r, q[:dim].T).T
+
+    return jax.lax.cond(_is_regular(r, dim), by_triangle, lambda: jnp.linalg.pinv(means)) / scale
+
+
+def _whitening_of_many(means: Float[Array, "k d"]) -> Float[Array, "d d"]:
+    r = jnp.linalg.qr(means, mode="r")
+
+    def by_triangle() -> Float[Array, "d d"]:
+        return jsl.solve_triangular(r, jnp.eye(r.shape[0], dtype=r.dtype))
+
+    return jax.lax.cond(_is_regular(r, means.shape[0]), by_triangle, lambda: jnp.linalg.pinv(r))
+
+
+def _is_regular(r: Float[Array, "q q"], num_rows: int) -> Bool[Array, ""]:
+    """Returns whether the triangle of a matrix of num_rows rows can be inverted.
+
+    Singular values are only for linearly dependent means: a solve is faster and more exact.
+    """
+    pivots = jnp.abs(jnp.diagonal(r))
+    return jnp.min(pivots) > max(num_rows, r.shape[0]) * jnp.finfo(r.dtype).eps * jnp.max(pivots)

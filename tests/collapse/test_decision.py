@@ -75,7 +75,7 @@ def test_nc4_runs_under_vmap_and_its_gradient_is_zero():
 
 def test_logits_and_labels_that_do_not_fit_are_refused():
     features, labels, logits = map(jnp.asarray, case())
-    match = r"one row per point and one column per class: got shape \(28, 2\), expected \(28, 3\)"
+    match = r"logits must have shape \(28, 3\): got \(28, 2\)"
     with as_a_user(), pytest.raises(ValueError, match=match):
         nc4(features, labels, 3, logits[:, :2])
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2: got 1 outside, the first 3 at row 4"):
