@@ -89,6 +89,17 @@ def test_second_derivatives_of_ntk_are_those_of_its_gradient():
     np.testing.assert_allclose(jax.jit(jax.jacfwd(gradient))(x[0]), numerical, atol=1e-8)
 
 
+@pytest.mark.parametrize("bias", [0.0, 0.4])
+def test_a_parallel_center_pulls_along_the_row_alone(bias):
+    # What has no limit there counts as 0, and is not left to cancel between the two terms.
+    x = reference_rows()[0]
+    own, other = NTK(2, bias).gradient_terms(x, x + 0)
+    assert np.all(np.diagonal(other) == 0)
+    assert np.all(np.diagonal(own) > 0)
+    if bias == 0:
+        assert np.all(np.diagonal(NTK(2).gradient_terms(x, 3 * x)[1]) == 0)
+
+
 def exact_relu_layer(angle):
     """1 - cos t, 1 - t/pi and 1 - (sin t + (pi - t) cos t)/pi with 60 digits."""
     getcontext().prec = 60
