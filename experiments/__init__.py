@@ -6,7 +6,7 @@ from types import TracebackType
 
 def _end_quietly(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        print("\ninterrupted before anything was done", file=sys.stderr)
+        print("\ninterrupted", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnc_jax import psd_power, squared_distances, unit_rows
+from dnc_jax import nc1, psd_pinv, psd_power, squared_distances, unit_rows
 from dnc_jax.linalg import cholesky_solve, eigh_solve, norm, safe_sqrt
-from tests import oracles
-from tests.builders import as_a_user, assert_close, rtol, with_duplicates, with_spectrum
+from tests import collapse_oracles, oracles
+from tests.builders import as_a_user, assert_close, class_clouds, rtol, with_duplicates, with_spectrum
 from tests.instances import DTYPES
 
 distances = jax.jit(squared_distances)
@@ -159,3 +159,20 @@ def test_unit_rows_and_norms_pass_nan_on_and_survive_extreme_scales():
     np.testing.assert_allclose(got[:3], [[0.6, 0.8]] * 3, rtol=1e-15)
     assert np.isnan(got[3]).all()
     assert np.isnan(norm(x[3]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_psd_pinv_keeps_the_four_conditions_of_penrose(dtype):
+    # A wrong cutoff keeps the zero eigenvalues and fails all four.
+    a = with_spectrum([3.0, 1.0, 0.2, 0.0, 0.0]).astype(dtype)
+    x = psd_pinv(jnp.asarray(a))
+    for got, true in ((a @ x @ a, a), (x @ a @ x, x), ((a @ x).T, a @ x), ((x @ a).T, x @ a)):
+        assert_close(jnp.asarray(got), true, dtype, "product")
+    assert_close(x, np.linalg.pinv(a.astype(np.float64), rcond=1e-4), dtype, "product")
+
+
+def test_nc1_is_the_trace_with_psd_pinv():
+    features, labels = class_clouds((5, 9, 3), 6, spread=0.4)
+    within, between = collapse_oracles.covariances(features, labels, 3)
+    true = jnp.trace(jnp.asarray(within) @ psd_pinv(jnp.asarray(between))) / 3
+    np.testing.assert_allclose(nc1(jnp.asarray(features), jnp.asarray(labels), 3), true, rtol=1e-11)

@@ -37,7 +37,7 @@ def check_several_classes(num_classes: int) -> None:
         raise ValueError(f"num_classes must be at least 2 for a collapse metric: got {num_classes}")
 
 
-def check_per_class(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raises ValueError for an operand whose shape does not fit the points and classes."""
     if got != expected:
         raise ValueError(f"{name} must have shape {expected}: got {got}")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dnc_jax.chunking import map_rows
-from dnc_jax.collapse.checks import check_per_class
+from dnc_jax.collapse.checks import check_shape
 from dnc_jax.collapse.measuring import measure_points
 from dnc_jax.collapse.statistics import ClassStats, class_counts_and_means, class_sums, present
 from dnc_jax.linalg import squared_distances
@@ -29,7 +29,7 @@ def nc4(
     References:
         Papyan, Han and Donoho (2020), NC4.
     """
-    check_per_class("logits", logits.shape, (features.shape[0], num_classes))
+    check_shape("logits", logits.shape, (features.shape[0], num_classes))
     return measure_points(_nc4, features, labels, num_classes, logits)
 
 
@@ -46,7 +46,7 @@ def nc4_per_class(
     Raises:
         ValueError: If num_classes is below 2, or the labels or logits do not fit.
     """
-    check_per_class("logits", logits.shape, (features.shape[0], num_classes))
+    check_shape("logits", logits.shape, (features.shape[0], num_classes))
     return measure_points(_nc4_per_class, features, labels, num_classes, logits)
 
 
@@ -66,7 +66,7 @@ def decision_mismatch(
     Raises:
         ValueError: If the logits do not fit.
     """
-    check_per_class("logits", logits.shape, (features.shape[0], class_means.shape[0]))
+    check_shape("logits", logits.shape, (features.shape[0], class_means.shape[0]))
     mismatch = jnp.argmax(logits, axis=1) != nearest_class_mean(features, class_means)
     return jnp.mean(mismatch.astype(features.dtype))
 

@@ -7,7 +7,7 @@ features @ classifier + bias.
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dnc_jax.collapse.checks import check_per_class
+from dnc_jax.collapse.checks import check_shape
 from dnc_jax.collapse.etf import mean_directions, simplex_distance
 from dnc_jax.collapse.measuring import measure_stats
 from dnc_jax.collapse.statistics import (
@@ -40,7 +40,7 @@ def nc3(
     References:
         Papyan, Han and Donoho (2020), NC3, in the form of Tirer and Bruna (2022).
     """
-    check_per_class("classifier", classifier.shape, (features.shape[-1], num_classes))
+    check_shape("classifier", classifier.shape, (features.shape[-1], num_classes))
     return measure_stats(nc3_from_stats, features, labels, num_classes, classifier, global_mean=global_mean)
 
 
@@ -70,7 +70,7 @@ def nc3_self_duality(
     References:
         Papyan, Han and Donoho (2020), Fig. 5 (convergence to self-duality).
     """
-    check_per_class("classifier", classifier.shape, (features.shape[-1], num_classes))
+    check_shape("classifier", classifier.shape, (features.shape[-1], num_classes))
     return measure_stats(
         nc3_self_duality_from_stats, features, labels, num_classes, classifier, global_mean=global_mean
     )
@@ -103,7 +103,7 @@ def nc3_uniform_duality(
     References:
         Wu and Papyan (2024), uniform duality.
     """
-    check_per_class("classifier", classifier.shape, (features.shape[-1], num_classes))
+    check_shape("classifier", classifier.shape, (features.shape[-1], num_classes))
     return measure_stats(
         nc3_uniform_duality_from_stats, features, labels, num_classes, classifier, global_mean=global_mean
     )

@@ -12,8 +12,9 @@ Which to take:
     accumulate_decisions    second pass, given class statistics, O(k d): NC4 and nearest-class-mean accuracy
     accumulate_scatter      one pass, O(k d + d^2): NC1, where the points cannot be read twice
 
-The first is exact to rounding in any order. So is NC1 in two passes. NC1 from the scatter matrix squares
-the spread of the points, and loses a spread below sqrt(eps) times the distance between the means.
+All give the same in any order, up to rounding. The scatter matrix knows the means of the batches only, so its
+relative error grows as eps times the distance between the means over the spread within them; the second pass
+subtracts the means of all points, and its error stays far below that.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dnc_jax.collapse.checks import check_per_class, check_several_classes
+from dnc_jax.collapse.checks import check_several_classes, check_shape
 from dnc_jax.collapse.decision import nearest_of_stats
 from dnc_jax.collapse.statistics import (
     ClassStats,
@@ -105,7 +106,7 @@ def accumulate_decisions(stats: ClassStats) -> Accumulator[MeanState, Float[Arra
         labels: Int[Array, "n"],
         logits: Float[Array, "n k"],
     ) -> MeanState:
-        check_per_class("logits", logits.shape, (features.shape[0], stats.counts.shape[0]))
+        check_shape("logits", logits.shape, (features.shape[0], stats.counts.shape[0]))
         nearest = nearest_of_stats(features, stats)
         pairs = jnp.stack([jnp.argmax(logits, axis=1) != nearest, nearest == labels])
         total = jnp.sum(pairs.astype(features.dtype), axis=1)

@@ -10,7 +10,7 @@ from dnc_jax.collapse.angles import (
     nc2_equiangularity_from_stats,
     nc2_equinorm_from_stats,
 )
-from dnc_jax.collapse.checks import check_per_class
+from dnc_jax.collapse.checks import check_shape
 from dnc_jax.collapse.decision import nearest_of_stats, share
 from dnc_jax.collapse.duality import (
     nc3_from_stats,
@@ -56,19 +56,19 @@ def collapse_metrics(
 ) -> CollapseMetrics:
     """Returns every metric that the arguments allow, in one jit-able call.
 
+    Where only some metrics are undefined, as CDNV if two class means coincide, those are NaN or infinite.
+
     Args:
         classifier: Weights of the last layer, Flax orientation; gives the NC3 metrics.
         logits: What the classifier decides by, bias included; gives NC4.
 
     Raises:
         ValueError: If num_classes is below 2, or an argument does not fit, or features are not finite.
-
-    Where only some metrics are undefined, as CDNV if two class means coincide, those are NaN or infinite.
     """
     if classifier is not None:
-        check_per_class("classifier", classifier.shape, (features.shape[-1], num_classes))
+        check_shape("classifier", classifier.shape, (features.shape[-1], num_classes))
     if logits is not None:
-        check_per_class("logits", logits.shape, (features.shape[0], num_classes))
+        check_shape("logits", logits.shape, (features.shape[0], num_classes))
     return measure_points(_collapse_metrics, features, labels, num_classes, classifier, logits)
 
 

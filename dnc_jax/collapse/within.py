@@ -29,8 +29,9 @@ def nc1(
     """Returns tr(Sigma_W pinv(Sigma_B)) / K, K the number of classes present; 0 is full collapse.
 
     With D the centered class means as rows, Sigma_B = D^T D / K, and the result is the mean over points of
-    |pinv(D^T) r_i|^2, r_i the distance of a point to its class mean: no d x d matrix and no second moment is
-    formed. Invariant to scale, rotation and translation. NaN under a trace if all class means coincide.
+    |pinv(D^T) r_i|^2, r_i the distance of a point to its class mean: no second moment is formed, and no
+    square matrix larger than min(K, d). Invariant to scale, rotation and translation. NaN under a trace if
+    all class means coincide.
 
     Raises:
         ValueError: If num_classes is below 2, or the labels do not fit.

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from experiments.support.data.images import DataError, Images, Split, check_labels
 from experiments.support.data.stratify import stratified_subset
 
-DEFAULT_NUM_TEST = 1000
+_DEFAULT_NUM_TEST = 1000
 # Independent random streams of one seed.
 _TRAIN, _TEST, _NOISE = range(3)
 
@@ -66,7 +66,8 @@ def prepare(
         DataError: A size, the seed or the noise is out of range, or the data cannot be trained on.
     """
     _check_trainable(images)
-    sizes = _sizes(images, num_train, num_test)
+    available = len(images.train.labels), len(images.test.labels)
+    sizes = subset_sizes(images.name, available, images.num_classes, num_train, num_test)
     if seed < 0:
         raise DataError(f"seed is negative: got {seed}, expected at least 0; choose another seed")
     train = _subset(images.train, sizes[0], images.num_classes, np.random.default_rng([seed, _TRAIN]))
@@ -152,23 +153,29 @@ def _check_finite(pixels: Num[np.ndarray, "n h w c"], where: str) -> None:
         )
 
 
-def _sizes(images: Images, num_train: int | None, num_test: int | None) -> tuple[int, int]:
-    available = len(images.train.labels), len(images.test.labels)
+def subset_sizes(
+    name: str, available: tuple[int, int], num_classes: int, num_train: int | None, num_test: int | None
+) -> tuple[int, int]:
+    """Returns how many training and test images to take of the available ones.
+
+    Raises:
+        DataError: If more are asked for than there are, or too few.
+    """
     wanted_train = available[0] if num_train is None else num_train
-    wanted_test = min(DEFAULT_NUM_TEST, available[1]) if num_test is None else num_test
+    wanted_test = min(_DEFAULT_NUM_TEST, available[1]) if num_test is None else num_test
     for argument, wanted, lowest, present in (
-        ("num_train", wanted_train, images.num_classes, available[0]),
+        ("num_train", wanted_train, num_classes, available[0]),
         ("num_test", wanted_test, 1, available[1]),
     ):
         if wanted > present:
             raise DataError(
-                f"{argument} is larger than the split of {images.name}: got {wanted}, expected at most "
-                f"{present}; ask for fewer points"
+                f"{argument} is larger than the split of {name}: got {wanted}, expected at most {present}; "
+                "ask for fewer points"
             )
         if wanted < lowest:
             raise DataError(
-                f"{argument} is too small for {images.name} with its {images.num_classes} classes: got "
-                f"{wanted}, expected at least {lowest}; ask for more points"
+                f"{argument} is too small for {name} with its {num_classes} classes: got {wanted}, expected "
+                f"at least {lowest}; ask for more points"
             )
     return wanted_train, wanted_test
 

@@ -4,11 +4,10 @@ import math
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from experiments.support.data import DataError
 from experiments.support.data.catalog import describe
 from experiments.support.data.packaged import PACKAGED
 from experiments.support.estimate import LayerSize
-from experiments.support.preprocess import DEFAULT_NUM_TEST, Prepared
+from experiments.support.preprocess import Prepared, subset_sizes
 
 
 class RunSizes(NamedTuple):
@@ -59,16 +58,9 @@ def of_catalog(config: AsksForSizes) -> RunSizes:
     """Returns the sizes of a run on the published splits of a dataset, without reading it.
 
     Raises:
-        DataError: If the dataset is unknown, or more images are asked for than are published.
+        DataError: If the dataset is unknown, or more images are asked for than are published, or too few.
     """
     description = describe(config.dataset)
-    all_train, all_test = description.sizes
-    wanted = all_train if config.num_train is None else config.num_train
-    wanted_test = min(DEFAULT_NUM_TEST, all_test) if config.num_test is None else config.num_test
-    for name, asked, available in (("num_train", wanted, all_train), ("num_test", wanted_test, all_test)):
-        if asked > available:
-            raise DataError(
-                f"{name} is larger than the split of {config.dataset}: got {asked}, expected at most "
-                f"{available}; ask for fewer points"
-            )
-    return RunSizes(wanted, wanted_test, len(description.class_names), description.image_shape)
+    num_classes = len(description.class_names)
+    counts = subset_sizes(config.dataset, description.sizes, num_classes, config.num_train, config.num_test)
+    return RunSizes(*counts, num_classes, description.image_shape)

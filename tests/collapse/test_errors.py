@@ -101,9 +101,10 @@ def test_the_summary_holds_what_the_functions_give():
     without = collapse_metrics(features, labels, 4)
     assert without.nc3 is None
     assert without.nc4 is None
-    # Two classes at one place: CDNV is infinite, the others stand.
+    # Two classes at one place: CDNV is undefined, the others stand.
     merged = collapse_metrics(jnp.where((labels == 1)[:, None], features[:1], features[labels]), labels, 4)
     assert np.isfinite(merged.nc1_trace_ratio)
+    assert not np.isfinite(merged.nc1_cdnv)
     with pytest.raises(ValueError, match="features must be finite"):
         collapse_metrics(features.at[0, 0].set(jnp.nan), labels, 4)
 

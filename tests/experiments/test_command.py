@@ -83,3 +83,12 @@ def test_a_workdir_that_cannot_be_written_is_explained(tmp_path, capsys):
     )
     assert command.run(partial(deep_rfm.main, config)) == 1
     assert "choose a folder that can be written with --workdir" in capsys.readouterr().err
+
+
+def test_an_interrupt_during_imports_is_one_line(capsys):
+    import experiments
+
+    experiments._end_quietly(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "\ninterrupted\n"
+    experiments._end_quietly(ValueError, ValueError("seen"), None)
+    assert "ValueError: seen" in capsys.readouterr().err
