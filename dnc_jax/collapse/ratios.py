@@ -10,6 +10,7 @@ from dnc_jax.collapse.statistics import (
     GlobalMean,
     centered_means,
     class_stats,
+    mean_rounding,
     num_present,
     of_classes,
     of_points,
@@ -83,7 +84,7 @@ def nc1_cdnv(features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes
 
 
 def nc1_cdnv_from_stats(stats: ClassStats) -> Float[Array, ""]:
-    """Returns `nc1_cdnv` of points by their statistics, in tiles of pairs; inf if two means coincide."""
+    """Returns `nc1_cdnv` of points by their statistics, in tiles of pairs; not finite if two means coincide."""
 
     def tile_sum(classes: Int[Array, "b"]) -> Float[Array, ""]:
         return jnp.sum(_cdnv_rows(stats, classes))
@@ -105,6 +106,7 @@ def cdnv_matrix(stats: ClassStats) -> Float[Array, "k k"]:
 def _cdnv_rows(stats: ClassStats, classes: Int[Array, "b"]) -> Float[Array, "b k"]:
     variances = stats.within / jnp.maximum(stats.counts, 1)
     squared = squared_distances(stats.means[classes], stats.means)
+    squared = jnp.where(squared <= mean_rounding(stats) ** 2, 0.0, squared)
     mask = present(stats)
     is_pair = (
         (classes[:, None] != jnp.arange(mask.shape[0])[None, :]) & mask[classes][:, None] & mask[None, :]

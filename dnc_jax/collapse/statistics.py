@@ -143,5 +143,9 @@ def centered_means(stats: ClassStats, global_mean: GlobalMean = of_classes) -> F
     """Returns mu_k - mu_G; 0 for a class without points, and for all if they differ by rounding alone."""
     center = matmul(global_mean(stats)[None, :], stats.means)
     means = jnp.where(present(stats)[:, None], stats.means - center, 0.0)
-    rounding = COINCIDENCE_UNITS * jnp.finfo(means.dtype).eps * jnp.max(jnp.abs(stats.means))
-    return jnp.where(jnp.max(jnp.abs(means)) <= rounding, 0.0, means)
+    return jnp.where(jnp.max(jnp.abs(means)) <= mean_rounding(stats), 0.0, means)
+
+
+def mean_rounding(stats: ClassStats) -> Float[Array, ""]:
+    """Returns the difference of two class means below which they coincide: rounding of their entries."""
+    return COINCIDENCE_UNITS * jnp.finfo(stats.means.dtype).eps * jnp.max(jnp.abs(stats.means))
