@@ -84,7 +84,7 @@ def nc1_cdnv(features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes
 
 
 def nc1_cdnv_from_stats(stats: ClassStats) -> Float[Array, ""]:
-    """Returns `nc1_cdnv` of points by their statistics, in tiles of pairs; not finite if two means coincide."""
+    """Returns `nc1_cdnv` by class statistics, in tiles of pairs; not finite if two means coincide."""
 
     def tile_sum(classes: Int[Array, "b"]) -> Float[Array, ""]:
         return jnp.sum(_cdnv_rows(stats, classes))
