@@ -1,5 +1,7 @@
 """NC1: within-class variability, against the spread of the class means."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
@@ -50,6 +52,7 @@ def _nc1(
     return whitened_scatter(features, labels, stats, whitening(stats, global_mean)) / features.shape[0]
 
 
+@jax.jit
 def whitened_scatter(
     features: Float[Array, "n d"],
     labels: Int[Array, "n"],
@@ -74,6 +77,7 @@ def whitened_scatter(
     return jax.lax.cond(is_lost, subtracted_first, lambda: total)
 
 
+@partial(jax.jit, static_argnames="global_mean")
 def whitening(stats: ClassStats, global_mean: GlobalMean = of_classes) -> Float[Array, "d q"]:
     """Returns W with |W^T r|^2 = |pinv(D^T) r|^2 for every r, D the centered class means as rows."""
     means, mask = centered_means(stats, global_mean), present(stats)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnc_jax import ClassStats, class_stats, merge
+from dnc_jax import ClassStats, class_stats, merge, nc1
 from tests import collapse_oracles
 from tests.builders import as_a_user, assert_close, class_clouds
 from tests.instances import DTYPES
@@ -91,3 +91,20 @@ def test_labels_and_features_that_do_not_fit_are_refused():
     refused(r"must have shapes", features[:, 0], labels, 4)
     refused(r"at least one point and one class: got 0 points", features[:0], labels[:0], 4)
     refused(r"num_classes 0", features, labels, 0)
+
+
+def test_a_mean_of_many_float32_points_is_not_lost_in_one_long_sum():
+    # One running sum of 2^18 threes grows to 8e5, where float32 has steps of 1/16.
+    features = np.full((2**18, 1), 3.1, np.float32) + np.random.default_rng(0).normal(
+        scale=1e-3, size=(2**18, 1)
+    ).astype(np.float32)
+    got = statistics(jnp.asarray(features), jnp.zeros(2**18, int), 1)
+    np.testing.assert_allclose(got.means[0], features.astype(np.float64).mean(), rtol=1e-6)
+
+
+def test_nc1_of_float32_points_far_from_the_origin():
+    # Projected before their means are subtracted, they would lose one or two digits more.
+    features, labels = class_clouds((40, 40, 40), 16, spread=1e-3, offset=30.0)
+    features = features.astype(np.float32)
+    true = collapse_oracles.nc1(features, labels, 3)
+    np.testing.assert_allclose(nc1(jnp.asarray(features), jnp.asarray(labels), 3), true, rtol=2e-5)

@@ -58,7 +58,7 @@ def gram_heat_maps(
             if (layer, stage) in below:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
                 axes.text(
-                    0.03, 0.97, "~ below floor", transform=axes.transAxes, va="top", fontsize=8, bbox=box
+                    0.03, 0.03, "~ below floor", transform=axes.transAxes, va="bottom", fontsize=8, bbox=box
                 )
             if row == 0:
                 axes.set_title(f"layer {layer}")
