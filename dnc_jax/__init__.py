@@ -4,6 +4,18 @@ Arrays in, arrays out: nothing here reads a file, a clock or the command line.
 """
 
 from dnc_jax.agop import agop, kernel_agop
+from dnc_jax.agop_estimates import Estimate, agop_by_probes, egop
+from dnc_jax.agop_layers import layer_agops
+from dnc_jax.ansatz import (
+    agop_alignment,
+    centered_nfa_correlation,
+    centered_nfc,
+    cosine_nfa,
+    nfa_correlation,
+    nfm,
+    subspace_alignment,
+    svd_stages,
+)
 from dnc_jax.collapse import (
     ClassStats,
     class_stats,
@@ -38,6 +50,7 @@ from dnc_jax.kernels import Gaussian, Laplace
 from dnc_jax.linalg import psd_power, squared_distances, unit_rows
 from dnc_jax.machine import KernelMachine, fit_kernel_machine, kernel_machine_core
 from dnc_jax.rfm import RFM, fit_rfm
+from dnc_jax.similarity import cosine, effective_rank, pearson, stable_rank
 from dnc_jax.types import Stages
 
 __all__ = [
@@ -45,6 +58,7 @@ __all__ = [
     "ClassStats",
     "DeepRFM",
     "DeepRFMLayer",
+    "Estimate",
     "FitError",
     "FourierFeatures",
     "Gaussian",
@@ -55,9 +69,17 @@ __all__ = [
     "ReLUFeatures",
     "Stages",
     "agop",
+    "agop_alignment",
+    "agop_by_probes",
+    "centered_nfa_correlation",
+    "centered_nfc",
     "class_stats",
+    "cosine",
+    "cosine_nfa",
     "decision_mismatch",
     "deep_rfm_layer_core",
+    "effective_rank",
+    "egop",
     "fit_deep_rfm",
     "fit_deep_rfm_layer",
     "fit_kernel_machine",
@@ -66,6 +88,7 @@ __all__ = [
     "kernel_agop",
     "kernel_machine_core",
     "laplace_fourier_features",
+    "layer_agops",
     "merge",
     "nc1",
     "nc1_trace_ratio",
@@ -73,11 +96,17 @@ __all__ = [
     "nc2_gram_mse",
     "nc4",
     "nearest_class_mean",
+    "nfa_correlation",
+    "nfm",
+    "pearson",
     "product_laplace_fourier_features",
     "psd_power",
     "relu_features",
     "squared_distances",
+    "stable_rank",
     "stages",
+    "subspace_alignment",
+    "svd_stages",
     "unit_rows",
     "within_class_rounding",
 ]
