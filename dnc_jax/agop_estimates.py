@@ -52,11 +52,12 @@ def agop_by_probes(
     def gradient(row: Float[Array, "d"], signs: Float[Array, "c"]) -> Float[Array, "d"]:
         return jax.vjp(fn, row)[1](signs)[0]
 
+    def block_sum(block: tuple[Array, Array]) -> Float[Array, "d d"]:
+        return symmetric_product(jax.vmap(gradient)(*block))
+
     def of_probe(key: PRNGKeyArray) -> Float[Array, "d d"]:
         signs = jax.random.rademacher(key, shape, output_dtype)
-        total = sum_rows(
-            lambda block: symmetric_product(jax.vmap(gradient)(*block)), (rows, signs), batch_size
-        )
+        total = sum_rows(block_sum, (rows, signs), batch_size)
         return total / rows.shape[0]
 
     probe_keys = jax.random.split(key, num_probes)
@@ -85,7 +86,7 @@ def egop(
 
     References:
         Trivedi, Wang, Kpotufe and Shakhnarovich (2014), A consistent estimator of the expected gradient
-        outerproduct, Section 2.
+        outerproduct.
     """
     _check_count("num_samples", num_samples)
     x = sampler(key, num_samples)
@@ -94,11 +95,11 @@ def egop(
     fn, rows = flattened(fn, x)
     mode = "reverse" if num_outputs(fn, rows) < rows.shape[1] else "forward"
     gradients = jacobians(fn, mode=mode)
-    return _estimate(
-        moments_of_rows(
-            lambda block: jax.vmap(symmetric_product)(gradients(block)), rows, batch_size, _squares
-        )
-    )
+
+    def products(block: Float[Array, "b d"]) -> Float[Array, "b d d"]:
+        return jax.vmap(symmetric_product)(gradients(block))
+
+    return _estimate(moments_of_rows(products, rows, batch_size, _squares))
 
 
 def _squares(deviations: Float[Array, "b d d"]) -> Float[Array, "d d"]:
@@ -106,7 +107,7 @@ def _squares(deviations: Float[Array, "b d d"]) -> Float[Array, "d d"]:
 
 
 def _estimate(moments: Moments) -> Estimate:
-    variance = moments.scatter / (moments.count * (moments.count - 1))
+    variance = moments.scatter / (moments.num_rows * (moments.num_rows - 1))
     is_positive = variance > 0
     return Estimate(
         moments.mean, jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, variance, 1.0)), 0.0)

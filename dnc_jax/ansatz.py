@@ -114,8 +114,8 @@ def subspace_alignment(
 ) -> Float[Array, ""]:
     """Returns tr(U^T M U) / tr(M), U an orthonormal basis of the span of directions: the share of M in it.
 
-    Directions of any length and angle, dependent ones too: computed as tr(pinv(D) M D), whose gradient, unlike
-    that of a basis, knows no gaps of singular values. M must be positive semidefinite.
+    Directions D of any length and angle, dependent ones too: computed as tr(pinv(D) M D), whose gradient,
+    unlike that of a basis, knows no gaps of singular values. M must be positive semidefinite.
 
     Raises:
         ValueError: If shapes do not fit or, outside a trace, tr(M) is not positive.
@@ -146,7 +146,7 @@ def svd_stages(
         ValueError: If features and weights do not fit.
 
     References:
-        Beaglehole, Sukenik, Mondelli and Belkin (2024), Section 5.
+        Beaglehole, Sukenik, Mondelli and Belkin (2024).
     """
     if features.ndim != 2 or weights.ndim != 2 or features.shape[1] != weights.shape[0]:
         raise ValueError(
@@ -166,7 +166,8 @@ def _power(feature_agop: Float[Array, "d d"], power: float) -> Float[Array, "d d
 def _change(weights: Float[Array, "d p"], initial_weights: Float[Array, "d p"]) -> Float[Array, "d p"]:
     if weights.shape != initial_weights.shape:
         raise ValueError(
-            f"weights and initial_weights must have one shape: got {weights.shape} and {initial_weights.shape}"
+            f"weights and initial_weights must have one shape: got {weights.shape} and "
+            f"{initial_weights.shape}"
         )
     return weights - initial_weights
 
@@ -175,6 +176,6 @@ def _check_square(weights: Float[Array, "d p"], matrix: Float[Array, "d d"]) -> 
     expected = (weights.shape[0], weights.shape[0])
     if weights.ndim != 2 or matrix.shape != expected:
         raise ValueError(
-            f"the feature matrix must be square with one row per input of the layer: got shape {matrix.shape} "
-            f"for weights or directions of shape {weights.shape}, expected {expected}"
+            f"the feature matrix must have shape {expected}, for weights or directions of shape "
+            f"{weights.shape}: got {matrix.shape}"
         )

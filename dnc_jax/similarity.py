@@ -85,7 +85,7 @@ def stable_rank(a: Float[Array, "d p"]) -> Float[Array, ""]:
         ValueError: If a is 0 and its values can be read; NaN under a trace.
 
     References:
-        Rudelson and Vershynin (2007), Section 1.
+        Rudelson and Vershynin (2007), the numerical rank.
     """
     value = jnp.sum(_relative_spectrum(a) ** 2)
     _check_rank(value, "stable_rank", a)
@@ -99,7 +99,7 @@ def effective_rank(a: Float[Array, "d p"]) -> Float[Array, ""]:
         ValueError: If a is 0 and its values can be read; NaN under a trace.
 
     References:
-        Roy and Vetterli (2007), Definition 1.
+        Roy and Vetterli (2007).
     """
     singular = _relative_spectrum(a)
     shares = singular / jnp.sum(singular)
@@ -121,6 +121,6 @@ def _check_rank(value: Array, name: str, a: Array) -> None:
     if is_concrete(value) and not jnp.isfinite(value):
         largest = float(jnp.max(jnp.abs(a)))
         raise ValueError(
-            f"{name} is undefined: got a of shape {a.shape} with largest entry {largest:g}, expected a finite "
-            f"matrix that is not 0; leave it out, or trace the call to get NaN"
+            f"{name} is undefined: got a of shape {a.shape} with largest entry {largest:g}, expected a "
+            f"finite matrix that is not 0; leave it out, or trace the call to get NaN"
         )
