@@ -100,7 +100,8 @@ def symmetric_product(a: Float[Array, "n d"]) -> Float[Array, "d d"]:
     """
     half = a.shape[1] // 2
     if a.shape[1] <= SYMMETRIC_BLOCK:
-        return matmul(a.T, a)
+        whole = matmul(a.T, a)
+        return (whole + whole.T) / 2
     left, right = a[:, :half], a[:, half:]
     corner = matmul(left.T, right)
     return jnp.block([[symmetric_product(left), corner], [corner.T, symmetric_product(right)]])
