@@ -96,7 +96,7 @@ def unit_rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 def symmetric_product(a: Float[Array, "n d"]) -> Float[Array, "d d"]:
     """Returns a^T a, exactly symmetric, from the blocks on and above its diagonal.
 
-    By halving down to 256 columns: 3/4 of the flops of the plain product at 512 columns, 5/8 above.
+    By halving down to 256 columns: 3/4 of the flops of the plain product at 512 columns, 5/8 at 1024.
     """
     half = a.shape[1] // 2
     if a.shape[1] <= SYMMETRIC_BLOCK:
@@ -110,7 +110,7 @@ def symmetric_product(a: Float[Array, "n d"]) -> Float[Array, "d d"]:
 def mean_rows(a: Float[Array, "n *shape"]) -> Float[Array, "*shape"]:
     """Returns the mean over the first axis, corrected by the mean of what it leaves over.
 
-    A long sum in float32 is off by many units of rounding; the correction leaves about one.
+    A long sum is off by some units of rounding, which count where means dominate what they are taken from.
     """
     mean = jnp.mean(a, axis=0)
     return mean + jnp.mean(a - mean[None], axis=0)

@@ -169,8 +169,8 @@ def test_the_symmetric_product_is_the_product_and_symmetric(dim, dtype):
 
 
 def test_the_mean_of_many_equal_rows_is_that_row():
-    a = np.full((200_000, 2), 0.1, np.float32)
-    np.testing.assert_allclose(mean_rows(jnp.asarray(a)), a[0], rtol=1.2e-7)
+    a = jnp.full((100_000, 64), 1.7, jnp.float32)
+    np.testing.assert_array_equal(mean_rows(a), a[0])
 
 
 @pytest.mark.parametrize("solve", [cholesky_solve, eigh_solve])
