@@ -4,6 +4,18 @@ Arrays in, arrays out: nothing here reads a file, a clock or the command line.
 """
 
 from dnc_jax.agop import agop, kernel_agop
+from dnc_jax.agop_estimates import Estimate, agop_by_probes, egop
+from dnc_jax.agop_layers import layer_agops
+from dnc_jax.ansatz import (
+    agop_alignment,
+    centered_nfa_correlation,
+    centered_nfc,
+    cosine_nfa,
+    nfa_correlation,
+    nfm,
+    subspace_alignment,
+    svd_stages,
+)
 from dnc_jax.collapse import (
     Accumulator,
     Attribution,
@@ -82,6 +94,7 @@ from dnc_jax.kernels import NTK, Gaussian, Kernel, Laplace, Polynomial, median_b
 from dnc_jax.linalg import psd_pinv, psd_power, squared_distances, unit_rows
 from dnc_jax.machine import KernelMachine, fit_kernel_machine, kernel_machine_core
 from dnc_jax.rfm import RFM, fit_rfm
+from dnc_jax.similarity import cosine, effective_rank, pearson, stable_rank
 from dnc_jax.types import Stages
 
 __all__ = [
@@ -93,6 +106,7 @@ __all__ = [
     "CollapseMetrics",
     "DeepRFM",
     "DeepRFMLayer",
+    "Estimate",
     "FitError",
     "FourierFeatures",
     "Gaussian",
@@ -109,12 +123,20 @@ __all__ = [
     "accumulate_nc1",
     "accumulate_scatter",
     "agop",
+    "agop_alignment",
+    "agop_by_probes",
     "cdnv_matrix",
+    "centered_nfa_correlation",
+    "centered_nfc",
     "class_stats",
     "collapse_attribution",
     "collapse_metrics",
+    "cosine",
+    "cosine_nfa",
     "decision_mismatch",
     "deep_rfm_layer_core",
+    "effective_rank",
+    "egop",
     "fit_deep_rfm",
     "fit_deep_rfm_layer",
     "fit_kernel_machine",
@@ -123,6 +145,7 @@ __all__ = [
     "kernel_agop",
     "kernel_machine_core",
     "laplace_fourier_features",
+    "layer_agops",
     "median_bandwidth",
     "merge",
     "merge_over_axis",
@@ -160,8 +183,11 @@ __all__ = [
     "ncc_accuracy_by_depth",
     "nearest_class_mean",
     "neco_score",
+    "nfa_correlation",
+    "nfm",
     "of_classes",
     "of_points",
+    "pearson",
     "principal_directions",
     "product_laplace_fourier_features",
     "psd_pinv",
@@ -170,7 +196,10 @@ __all__ = [
     "simplex_distance_score",
     "simplex_etf",
     "squared_distances",
+    "stable_rank",
     "stages",
+    "subspace_alignment",
+    "svd_stages",
     "unit_rows",
     "within_class_rounding",
 ]

@@ -10,7 +10,7 @@ References:
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,11 @@ from jaxtyping import Array, Bool, Float
 
 from dnc_jax.chunking import sum_rows
 from dnc_jax.closed_form import class_free_gram, class_free_is_cheaper, direct_gram
+from dnc_jax.jacobians import Mode, flattened, jacobians, num_outputs
 from dnc_jax.kernels import ClosedFormKernel
-from dnc_jax.linalg import matmul
+from dnc_jax.linalg import symmetric_product
 from dnc_jax.machine import KernelMachine
+from dnc_jax.moments import moments_of_rows
 
 # Rounding times cancellation that is accepted in a product of gradients. Its square root is what reaches
 # M^(1/2) in directions that M does not see. Against an oracle, NC1 and NC2 after 20 layers are off by up to
@@ -31,37 +33,63 @@ ROUNDING_UNITS = 16.0
 
 
 def agop(
-    fn: Callable[[Float[Array, "d"]], Float[Array, "c"]],
-    x: Float[Array, "n d"],
+    fn: Callable[[Float[Array, "*shape"]], Float[Array, "..."]],
+    x: Float[Array, "n *shape"],
     *,
     batch_size: int | None = None,
-    mode: Literal["forward", "reverse"] | None = None,
-) -> Float[Array, "d d"]:
-    """Returns (1/n) sum_i J_i^T J_i for fn of one example, J_i its Jacobian at the i-th row of x.
+    mode: Mode | None = None,
+    centered: bool = False,
+    diagonal: bool = False,
+    directions: Float[Array, "d q"] | None = None,
+) -> Float[Array, "q q"] | Float[Array, "q"]:
+    """Returns (1/n) sum_i J_i^T J_i for fn of one example, J_i its Jacobian at the i-th example of x.
 
-    Not centered and not rescaled. A scalar output counts as one output.
+    Examples and outputs of any shape count as flat vectors: the result is (d, d), d the number of entries of
+    one example. Not rescaled.
 
     Args:
-        batch_size: Rows whose Jacobians are held at once; None holds all.
-        mode: Mode of differentiation; None takes reverse where outputs are fewer than inputs.
+        batch_size: Examples whose Jacobians are held at once; None holds all.
+        mode: Mode of differentiation; None takes reverse where outputs are fewer than inputs or directions.
+        centered: Subtract the mean Jacobian first (a covariance of gradients), in one careful pass.
+        diagonal: Return only the diagonal, as a vector.
+        directions: U; return U^T AGOP U, (q, q), from J_i U and never from a (d, d) matrix. Columns of any
+            length and angle.
 
     Raises:
-        ValueError: If x is not a matrix, or mode is not one of the two.
+        ValueError: If x has no rows, mode is not one of the two, or directions do not fit the examples.
     """
-    if x.ndim != 2 or x.shape[0] == 0:
-        raise ValueError(f"x must be a matrix (n, d) with at least one row: got shape {x.shape}")
+    fn, rows = flattened(fn, x)
+    _check_options(mode, directions, rows.shape[1])
+    if directions is not None:
+        directions = directions.astype(rows.dtype)
+    if mode is None:
+        num_passes = (rows if directions is None else directions).shape[1]
+        mode = "reverse" if num_outputs(fn, rows) < num_passes else "forward"
+    gradients = jacobians(fn, mode=mode, directions=directions)
+    product = _squares if diagonal else _outer_products
+    if centered:
+        return moments_of_rows(gradients, rows, batch_size, product).scatter / x.shape[0]
+    return sum_rows(lambda block: product(gradients(block)), rows, batch_size) / x.shape[0]
+
+
+def _outer_products(gradients: Float[Array, "b c q"]) -> Float[Array, "q q"]:
+    return symmetric_product(gradients.reshape(-1, gradients.shape[-1]))
+
+
+def _squares(gradients: Float[Array, "b c q"]) -> Float[Array, "q"]:
+    return jnp.sum(gradients * gradients, axis=(0, 1))
+
+
+def _check_options(mode: Mode | None, directions: Float[Array, "..."] | None, in_dim: int) -> None:
     if mode not in (None, "forward", "reverse"):
         raise ValueError(f"mode must be 'forward', 'reverse' or None: got {mode!r}")
-    num_outputs = jax.eval_shape(fn, x[0]).size
-    if mode is None:
-        mode = "reverse" if num_outputs < x.shape[1] else "forward"
-    jacobian = jax.vmap((jax.jacrev if mode == "reverse" else jax.jacfwd)(lambda row: jnp.ravel(fn(row))))
-
-    def block_sum(rows: Float[Array, "b d"]) -> Float[Array, "d d"]:
-        gradients = jacobian(rows).reshape(-1, x.shape[1])
-        return matmul(gradients.T, gradients)
-
-    return sum_rows(block_sum, x, batch_size) / x.shape[0]
+    if directions is None:
+        return
+    if directions.ndim != 2 or directions.shape[0] != in_dim or directions.shape[1] == 0:
+        raise ValueError(
+            f"directions must be a matrix ({in_dim}, q) with one row per entry of an example: got shape "
+            f"{directions.shape}"
+        )
 
 
 class AGOPDiagnostics(NamedTuple):
@@ -118,9 +146,9 @@ def kernel_agop_core(
     """Returns `kernel_agop` and how it was computed."""
     points = machine.centers if x is None else x
     if not isinstance(machine.kernel, ClosedFormKernel):
-        gram = _autodiff_gram(machine, points, centered, batch_size)
-        unknown = jnp.ones((), gram.dtype)
-        return jnp.diagonal(gram) if diagonal else gram, AGOPDiagnostics(unknown, jnp.ones((), bool))
+        options = {"centered": centered, "diagonal": diagonal, "batch_size": batch_size}
+        gram = agop(lambda row: machine(row[None])[0], points, **options)
+        return gram, AGOPDiagnostics(jnp.ones((), gram.dtype), jnp.ones((), bool))
     direct = partial(direct_gram, machine, points, centered, diagonal, batch_size)
     if diagonal or not _class_free_is_cheaper(machine, points):
         gram, cancellation = direct()
@@ -132,24 +160,6 @@ def kernel_agop_core(
 
 
 _jitted_kernel_agop = jax.jit(kernel_agop_core, static_argnames=("centered", "diagonal", "batch_size"))
-
-
-def _autodiff_gram(
-    machine: KernelMachine, x: Float[Array, "n d"], centered: bool, batch_size: int | None
-) -> Float[Array, "d d"]:
-    def gradient_sum(rows: Float[Array, "b d"]) -> Float[Array, "c d"]:
-        def output_sum(shift: Float[Array, "d"]) -> Float[Array, "c"]:
-            return jnp.sum(machine(rows + shift[None, :]), axis=0)
-
-        return jax.jacrev(output_sum)(jnp.zeros(rows.shape[1], rows.dtype))
-
-    mean = sum_rows(gradient_sum, x, batch_size) / x.shape[0] if centered else None
-
-    def residual(row: Float[Array, "d"]) -> Float[Array, "c"]:
-        # Without the linear map of the mean gradient, every gradient is centered.
-        return machine(row[None])[0] - (0.0 if mean is None else matmul(mean, row))
-
-    return agop(residual, x, batch_size=batch_size)
 
 
 def _class_free_is_cheaper(machine: KernelMachine, x: Float[Array, "n d"]) -> bool:

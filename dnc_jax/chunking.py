@@ -1,6 +1,8 @@
 """Row blocks: the one place that knows that memory is finite."""
 
+import operator
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -10,25 +12,42 @@ Result = TypeVar("Result", bound=PyTree)
 
 
 def sum_rows(
-    fn: Callable[[Shaped[Array, "b ..."]], Result], x: Shaped[Array, "n ..."], batch_size: int | None
+    fn: Callable[[PyTree], Result], rows: PyTree[Shaped[Array, "n ..."]], batch_size: int | None
 ) -> Result:
     """Returns the sum of fn over consecutive blocks of batch_size rows, the last one shorter.
 
-    fn must itself be a sum over the rows that it is given. None takes all rows as one block.
+    fn must itself be a sum over the rows that it is given. None takes all rows as one block. Several arrays
+    with as many rows are cut alike.
     """
-    num_rows = x.shape[0]
+    return reduce_rows(fn, rows, batch_size, partial(jax.tree.map, operator.add))
+
+
+def reduce_rows(
+    fn: Callable[[PyTree], Result],
+    rows: PyTree[Shaped[Array, "n ..."]],
+    batch_size: int | None,
+    combine: Callable[[Result, Result], Result],
+) -> Result:
+    """Returns combine(... combine(fn(block 1), fn(block 2)) ...) over consecutive blocks of batch_size rows.
+
+    The last block may be shorter. fn and combine must give the same result whatever the blocks are. None
+    takes all rows as one block.
+    """
+    num_rows = jax.tree.leaves(rows)[0].shape[0]
     check_batch_size(batch_size)
     if batch_size is None or batch_size >= num_rows:
-        return fn(x)
+        return fn(rows)
     num_blocks = num_rows // batch_size
-    blocks = x[: num_blocks * batch_size].reshape(num_blocks, batch_size, *x.shape[1:])
+    end = num_blocks * batch_size
+    blocks = jax.tree.map(lambda a: a[:end].reshape(num_blocks, batch_size, *a.shape[1:]), rows)
 
-    def add(total: Result, block: Shaped[Array, "b ..."]) -> tuple[Result, None]:
-        return jax.tree.map(lambda a, b: a + b, total, fn(block)), None
+    def add(total: Result, block: PyTree) -> tuple[Result, None]:
+        return combine(total, fn(block)), None
 
-    total, _ = jax.lax.scan(add, fn(blocks[0]), blocks[1:])
+    first, others = jax.tree.map(lambda a: a[0], blocks), jax.tree.map(lambda a: a[1:], blocks)
+    total, _ = jax.lax.scan(add, fn(first), others)
     if num_rows % batch_size:
-        total, _ = add(total, x[num_blocks * batch_size :])
+        total, _ = add(total, jax.tree.map(lambda a: a[end:], rows))
     return total
 
 

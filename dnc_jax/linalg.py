@@ -18,6 +18,8 @@ matmul = partial(jnp.matmul, precision="highest")
 # A squared distance below this many units of rounding of |x|^2 + |z|^2 is recomputed from x - z.
 CANCELLATION_UNITS = 8.0
 POWER_STEPS = 12
+# Columns below which half a symmetric product is not worth more and smaller products.
+SYMMETRIC_BLOCK = 256
 
 
 def squared_distances(x: Float[Array, "n d"], z: Float[Array, "m d"]) -> Float[Array, "n m"]:
@@ -100,6 +102,29 @@ def safe_sqrt(squared: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)
 
 
+def symmetric_product(a: Float[Array, "n d"]) -> Float[Array, "d d"]:
+    """Returns a^T a, exactly symmetric, from the blocks on and above its diagonal.
+
+    By halving down to 256 columns: 3/4 of the flops of the plain product at 512 columns, 5/8 at 1024.
+    """
+    half = a.shape[1] // 2
+    if a.shape[1] <= SYMMETRIC_BLOCK:
+        whole = matmul(a.T, a)
+        return (whole + whole.T) / 2
+    left, right = a[:, :half], a[:, half:]
+    corner = matmul(left.T, right)
+    return jnp.block([[symmetric_product(left), corner], [corner.T, symmetric_product(right)]])
+
+
+def mean_rows(a: Float[Array, "n *shape"]) -> Float[Array, "*shape"]:
+    """Returns the mean over the first axis, corrected by the mean of what it leaves over.
+
+    A long sum is off by some units of rounding, which count where means dominate what they are taken from.
+    """
+    mean = jnp.mean(a, axis=0)
+    return mean + jnp.mean(a - mean[None], axis=0)
+
+
 def norm(a: Float[Array, "..."]) -> Float[Array, ""]:
     """Returns the Frobenius norm of a, with gradient 0 rather than NaN where a is 0."""
     return safe_sqrt(jnp.sum(a * a))
@@ -108,19 +133,61 @@ def norm(a: Float[Array, "..."]) -> Float[Array, ""]:
 def psd_power(a: Float[Array, "d d"], power: float, *, rtol: Scalar | None = None) -> Float[Array, "d d"]:
     """Returns V diag(max(w, 0)^power) V^T for the symmetric matrix a = V diag(w) V^T.
 
-    Only the symmetric part of a is read. Negative eigenvalues count as 0.
+    Only the symmetric part of a is read. Negative eigenvalues count as 0. Differentiable also where
+    eigenvalues coincide or are 0; those that count as 0 contribute no slope of their own.
 
     Args:
         rtol: Eigenvalues of at most rtol times the largest count as 0 too. None is 0 for a positive power
             and d eps, as in a pseudo-inverse, otherwise.
     """
-    values, vectors = jnp.linalg.eigh((a + a.T) / 2)
     if rtol is None:
         rtol = 0.0 if power > 0 else a.shape[0] * float(jnp.finfo(a.dtype).eps)
-    cutoff = rtol * jnp.max(jnp.abs(values))
-    kept = values > cutoff
-    powered = jnp.where(kept, jnp.where(kept, values, 1.0) ** power, 0.0)
+    return _psd_power(power, a, jnp.asarray(rtol, a.dtype))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _psd_power(power: float, a: Float[Array, "d d"], rtol: Float[Array, ""]) -> Float[Array, "d d"]:
+    values, vectors = jnp.linalg.eigh((a + a.T) / 2)
+    _, powered = _power_of_spectrum(power, values, rtol)
     return matmul(vectors * powered[None, :], vectors.T)
+
+
+@_psd_power.defjvp
+def _psd_power_jvp(
+    power: float,
+    primals: tuple[Float[Array, "d d"], Float[Array, ""]],
+    tangents: tuple[Float[Array, "d d"], Float[Array, ""]],
+) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    # The derivative of eigh divides by gaps of the spectrum, and an AGOP of few outputs has many zeros.
+    # Daleckii and Krein (1965): only divided differences of the power itself are needed.
+    (a, rtol), (da, _) = primals, tangents
+    values, vectors = jnp.linalg.eigh((a + a.T) / 2)
+    kept, powered = _power_of_spectrum(power, values, rtol)
+    both = kept[:, None] & kept[None, :]
+    one = kept[:, None] ^ kept[None, :]
+    gap = jnp.where(one, values[:, None] - values[None, :], 1.0)
+    across = jnp.where(one, (powered[:, None] - powered[None, :]) / gap, 0.0)
+    slopes = jnp.where(both, _divided_differences(power, jnp.where(kept, values, 1.0)), across)
+    rotated = matmul(vectors.T, matmul((da + da.T) / 2, vectors))
+    tangent = matmul(vectors, matmul(slopes * rotated, vectors.T))
+    return matmul(vectors * powered[None, :], vectors.T), tangent
+
+
+def _power_of_spectrum(
+    power: float, values: Float[Array, "d"], rtol: Float[Array, ""]
+) -> tuple[Bool[Array, "d"], Float[Array, "d"]]:
+    kept = values > rtol * jnp.max(jnp.abs(values))
+    return kept, jnp.where(kept, jnp.where(kept, values, 1.0) ** power, 0.0)
+
+
+def _divided_differences(power: float, values: Float[Array, "d"]) -> Float[Array, "d d"]:
+    """Returns (x^power - y^power) / (x - y) for pairs of positive values, without cancellation."""
+    larger = jnp.maximum(values[:, None], values[None, :])
+    step = jnp.minimum(values[:, None], values[None, :]) / larger - 1.0
+    is_step = step < 0
+    safe = jnp.where(is_step, step, -0.5)
+    quotient = jnp.where(is_step, jnp.expm1(power * jnp.log1p(safe)) / safe, power)
+    return quotient * larger ** (power - 1.0)
 
 
 def psd_pinv(a: Float[Array, "d d"], *, rtol: Scalar | None = None) -> Float[Array, "d d"]:

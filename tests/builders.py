@@ -2,9 +2,11 @@
 
 from contextlib import contextmanager
 
+import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 # Relative tolerance by kind of computation, in units of rounding of the dtype.
 #   entry       one formula per entry; product: sums over rows; solve: a well conditioned linear system;
@@ -79,3 +81,14 @@ def as_a_user():
         yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def over_devices(a):
+    """The same array with its rows spread over all eight devices."""
+    mesh = jax.make_mesh((jax.device_count(),), ("rows",), axis_types=(AxisType.Auto,))
+    return jax.device_put(a, NamedSharding(mesh, PartitionSpec("rows")))
+
+
+def without_values(fn):
+    """fn under a trace, where no value can be read."""
+    return jax.jit(lambda *args: fn(*args))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_jax import nc1, psd_pinv, psd_power, squared_distances, unit_rows
-from dnc_jax.linalg import cholesky_solve, eigh_solve, norm, safe_sqrt
+from dnc_jax.linalg import cholesky_solve, eigh_solve, mean_rows, norm, safe_sqrt, symmetric_product
 from tests import collapse_oracles, oracles
 from tests.builders import as_a_user, assert_close, class_clouds, rtol, with_duplicates, with_spectrum
 from tests.instances import DTYPES
@@ -134,6 +134,51 @@ def test_psd_power_cuts_eigenvalues_below_rtol():
     a = jnp.asarray(with_spectrum([1e-6, 1.0, 4.0]))
     np.testing.assert_allclose(psd_power(a, 0.5, rtol=1e-5), with_spectrum([0.0, 1.0, 2.0]), atol=1e-12)
     np.testing.assert_allclose(psd_power(a, 0.5, rtol=1e-7), with_spectrum([1e-3, 1.0, 2.0]), atol=1e-12)
+
+
+@pytest.mark.parametrize("spectrum", [[0.5, 1.0, 2.0, 5.0], [1.0, 1.0, 1.0, 4.0], [2.0, 2.0, 2.0, 2.0]])
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, -1.0])
+def test_psd_power_has_true_gradients_where_eigenvalues_coincide(spectrum, power):
+    a, rng, step = with_spectrum(spectrum), np.random.default_rng(1), 1e-5
+    weights, direction = rng.normal(size=(4, 4)), rng.normal(size=(4, 4))
+    direction = direction + direction.T
+    gradient = jax.jit(jax.grad(lambda a: jnp.sum(weights * psd_power(a, power))))(jnp.asarray(a))
+    moved = [(weights * oracles.psd_power(a + s * direction, power)).sum() for s in (step, -step)]
+    np.testing.assert_allclose(
+        (gradient * direction).sum(), (moved[0] - moved[1]) / (2 * step), rtol=1e-7, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.5])
+def test_psd_power_has_finite_gradients_where_eigenvalues_are_zero(power):
+    a, rng, step = with_spectrum([0.0, 0.0, 1.0, 3.0]), np.random.default_rng(1), 1e-5
+    weights, turn = rng.normal(size=(4, 4)), rng.normal(size=(4, 4))
+    gradient = jax.jit(jax.grad(lambda a: jnp.sum(weights * psd_power(a, power, rtol=1e-12))))(jnp.asarray(a))
+    assert np.all(np.isfinite(gradient))
+    np.testing.assert_array_equal(jax.grad(lambda a: jnp.sum(psd_power(a, power)))(jnp.zeros((3, 3))), 0)
+
+    def rotated(s):
+        # Congruence keeps the zeros: the power is differentiable along it.
+        q = np.eye(4) + s * turn
+        kept = np.linalg.eigh(q @ a @ q.T)
+        return (weights * ((kept[1][:, 2:] * kept[0][2:] ** power) @ kept[1][:, 2:].T)).sum()
+
+    true = (rotated(step) - rotated(-step)) / (2 * step)
+    np.testing.assert_allclose((gradient * (turn @ a + a @ turn.T)).sum(), true, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dim", [1, 5, 256, 257, 600])
+def test_the_symmetric_product_is_the_product_and_symmetric(dim, dtype):
+    a = np.random.default_rng(0).normal(size=(7, dim)).astype(dtype)
+    got = jax.jit(symmetric_product)(jnp.asarray(a))
+    assert_close(got, a.astype(np.float64).T @ a, dtype, "product")
+    np.testing.assert_array_equal(got, got.T)
+
+
+def test_the_mean_of_many_equal_rows_is_that_row():
+    a = jnp.full((100_000, 64), 1.7, jnp.float32)
+    np.testing.assert_array_equal(mean_rows(a), a[0])
 
 
 @pytest.mark.parametrize("solve", [cholesky_solve, eigh_solve])

@@ -1,0 +1,1 @@
+"""Timings of the library: one script for each question."""
