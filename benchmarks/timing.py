@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,44 @@ def environment(dtype: jnp.dtype) -> dict[str, Any]:
 
 
 def report(name: str, record: Mapping[str, Any], dtype: jnp.dtype, output: Path | None) -> None:
-    """Prints a record as a table under its environment, and appends it to output as one line of JSON."""
+    """Prints a record under its environment, and appends it to output as one line of JSON."""
     where = environment(dtype)
-    print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in where.items()))
+    print(_heading(name, where))
     width = max(map(len, record))
     for key, value in record.items():
-        print(f"  {key:<{width}}  {value:.4g}" if isinstance(value, float) else f"  {key:<{width}}  {value}")
+        print(f"  {key:<{width}}  {_shown(value)}")
+    _append(output, [{"benchmark": name, **where, **record}])
+
+
+def report_rows(
+    name: str,
+    sizes: Mapping[str, int],
+    rows: Sequence[Mapping[str, Any]],
+    dtype: jnp.dtype,
+    output: Path | None,
+) -> None:
+    """Prints records of one form as a table, and appends each, with sizes, to output as a line of JSON."""
+    where = environment(dtype)
+    print(_heading(name, {**where, **sizes}))
+    table = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for first, *others in table:
+        numbers = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
+        print("  " + "  ".join([f"{first:<{widths[0]}}", *numbers]))
+    _append(output, [{"benchmark": name, **where, **sizes, **row} for row in rows])
+
+
+def _heading(name: str, facts: Mapping[str, Any]) -> str:
+    return f"{name}: " + ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _append(output: Path | None, records: Sequence[Mapping[str, Any]]) -> None:
     if output is not None:
         with output.open("a") as file:
-            file.write(json.dumps({"benchmark": name, **where, **record}) + "\n")
+            file.writelines(json.dumps(record) + "\n" for record in records)

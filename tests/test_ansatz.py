@@ -210,17 +210,17 @@ def test_svd_stages_are_the_three_of_a_layer(shape, dtype):
     )
 
 
-@pytest.mark.parametrize(("metric", "oracle"), METRICS)
+@pytest.mark.parametrize("case", METRICS)
 @pytest.mark.parametrize("width", [5, 8])
-def test_collapse_of_the_linear_stage_is_that_of_the_preactivations(metric, oracle, width):
+def test_collapse_of_the_linear_stage_is_that_of_the_preactivations(case, width):
     features, labels = class_clouds((5, 9, 3, 6), 6, spread=0.4)
     weights = np.random.default_rng(1).normal(size=(6, width))
     stages = svd_stages(jnp.asarray(features), jnp.asarray(weights), lambda h: h)
     linear, product = (
-        metric(h, jnp.asarray(labels), num_classes=4) for h in (stages.linear, stages.nonlinear)
+        case.metric(h, jnp.asarray(labels), num_classes=4) for h in (stages.linear, stages.nonlinear)
     )
     np.testing.assert_allclose(linear, product, rtol=1e-9)
-    np.testing.assert_allclose(linear, oracle(features @ weights, labels, 4), rtol=1e-9)
+    np.testing.assert_allclose(linear, case.oracle(features @ weights, labels, 4), rtol=1e-9)
 
 
 def test_the_ansatz_over_eight_devices_is_that_of_one():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import layer_agops, timing
+from benchmarks import layer_agops, metrics, timing
 
 DIMS = (7, 6, 5, 3)
 SIZES = {"num_rows": 9, "batch_size": 4, "repeats": 2, "product_size": 8}
@@ -51,3 +51,34 @@ def test_functions_are_called_in_turns_after_a_warm_up():
     assert set(seconds) == {"a", "b"}
     with pytest.raises(ValueError, match="repeats must be at least 1: got 0"):
         timing.medians({}, repeats=0)
+
+
+def test_metrics_are_timed_beside_their_definitions(tmp_path, capsys):
+    output = tmp_path / "timings.jsonl"
+    flags = ["--num_rows=60", "--dim=6", "--num_classes", "3", "9", "--repeats=1", "--no-memory"]
+    metrics.main([*flags, f"--output={output}"])
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    libraries = {"dnc_jax", *metrics.LIBRARIES}
+    named = {f"{metric}/{lib}" for metric in metrics.METRICS for lib in libraries}
+    for num_classes in (3, 9):
+        rows = [record for record in records if record["num_classes"] == num_classes]
+        assert {row["function"] for row in rows} == named | {"sum_of_squares", "collapse_metrics/dnc_jax"}
+        assert all(row["seconds"] > 0 and row["added_mib"] is None for row in rows)
+    printed = capsys.readouterr().out
+    assert "num_classes 9" in printed
+    assert "over_sum_of_squares" in printed
+    assert ("PyTorch is not installed" in printed) == ("torch" not in metrics.LIBRARIES)
+
+
+def test_a_definition_that_disagrees_is_not_timed():
+    functions = metrics.contenders(num_rows=30, dim=4, num_classes=3)
+    functions["nc2/numpy"] = lambda: 0.5
+    with pytest.raises(RuntimeError, match=r"nc2 in numpy is 0\.5, in dnc_jax"):
+        metrics.check_agreement(functions)
+
+
+def test_added_memory_is_that_of_the_call():
+    # Larger than what an allocator keeps for itself after the first call.
+    sizes = {"num_rows": 100_000, "dim": 200, "num_classes": 3}
+    residuals_mib = 100_000 * 200 * 4 / 2**20
+    assert metrics.added_memory(sizes, "nc1/numpy") >= 0.9 * residuals_mib
