@@ -1,0 +1,82 @@
+"""The guide to the metrics stays true: examples run, every metric has its row, every row its function."""
+
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dnc_jax
+
+ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "docs" / "metrics.md").read_text()
+EXAMPLES = re.findall(r"## ([^\n]*)\n(?:(?!\n## )[\s\S])*?```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+ROWS = re.findall(r"^\| `(\w+)` \|", GUIDE, flags=re.MULTILINE)
+# Public functions that measure nothing: fits, kernels, feature maps, linear algebra, parts of a pass.
+NOT_METRICS = {
+    *("class_stats", "merge", "merge_over_axis", "of_classes", "of_points", "cosine", "pearson"),
+    *("psd_pinv", "psd_power", "squared_distances", "unit_rows", "stages", "median_bandwidth"),
+    *("deep_rfm_layer_core", "kernel_machine_core", "collapse_metrics"),
+}
+
+
+def run(title: str) -> None:
+    (example,) = (code for name, code in EXAMPLES if title in name)
+    exec(compile(example, "docs/metrics.md", "exec"), {"__name__": "guide"})
+
+
+def numbers(line: str) -> list[float]:
+    return [float(number) for number in re.findall(r"(?<= )-?\d[\d.e+-]*\b", line)]
+
+
+def test_the_guide_has_three_examples():
+    assert len(EXAMPLES) == 3
+    assert GUIDE.count("```python") == 3
+
+
+def test_collapse_is_measured_in_a_flax_loop(capsys):
+    run("Flax NNX")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["epoch 0", "epoch 50", "epoch 100"]
+    first, last = (numbers(line.split(":")[1]) for line in (lines[0], lines[-1]))
+    assert last[0] < first[0] / 2
+    assert last[1] < first[1]
+    assert last[2] < first[2]
+
+
+def test_a_metric_is_lowered_by_its_gradient(capsys):
+    run("plain JAX")
+    values = [numbers(line.split(":")[1])[0] for line in capsys.readouterr().out.splitlines()]
+    assert values[2] < values[1] < values[0] / 3
+
+
+def test_streaming_equals_the_whole(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 10_000)
+    features = (rng.normal(size=(10_000, 16)) + 3 * rng.normal(size=(10, 16))[labels]).astype(np.float32)
+    monkeypatch.chdir(tmp_path)
+    np.save("features.npy", features)
+    np.save("labels.npy", labels.astype(np.int32))
+    run("larger than memory")
+    metrics = (dnc_jax.nc1, dnc_jax.nc1_trace_ratio, dnc_jax.nc2)
+    points = jnp.asarray(features), jnp.asarray(labels)
+    expected = [float(metric(*points, 10)) for metric in metrics]
+    np.testing.assert_allclose(numbers(capsys.readouterr().out), expected, rtol=1e-4)
+
+
+def test_every_row_names_a_public_function():
+    assert len(ROWS) == len(set(ROWS))
+    assert set(ROWS) <= set(dnc_jax.__all__)
+
+
+def test_every_metric_has_a_row():
+    families = ("fit_", "accumulate_", "relu_features", "gaussian_", "laplace_", "product_laplace_")
+    functions = {name for name in dnc_jax.__all__ if name.islower() and not name.startswith(families)}
+    without = {name for name in functions if name.endswith("_from_stats")}
+    assert functions - without - NOT_METRICS == set(ROWS)
+
+
+@pytest.mark.parametrize("name", [n for n in dnc_jax.__all__ if n.startswith("accumulate_")])
+def test_every_accumulator_is_named(name):
+    assert f"`{name}`" in GUIDE
