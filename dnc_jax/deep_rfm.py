@@ -146,7 +146,7 @@ def fit_deep_rfm_layer_with_diagnostics(
     sample_features: FeatureSampler,
     num_iters: int = 1,
     solver: Solver | None = None,
-    where: str = "layer",
+    where: str = "the layer",
 ) -> tuple[DeepRFMLayer, LayerDiagnostics]:
     """Returns `fit_deep_rfm_layer` with its diagnostics, for callers that report them.
 

@@ -121,7 +121,7 @@ def check_fit(
     x: Float[Array, "n d"],
     targets: Float[Array, "n c"],
     ridge: float,
-    where: str = "kernel machine",
+    where: str = "the kernel machine",
 ) -> None:
     """Raises if the diagnostics of a fit, read on the host, say that its weights cannot be trusted.
 
@@ -140,8 +140,9 @@ def check_fit(
     limit = 1 / float(jnp.finfo(x.dtype).eps)
     reason = f"a residual of {residual:.1e}, above {tolerance:.1e}" if finite else "no finite weights"
     condition_text = f"about {condition:.1e}" if finite else f"beyond {limit:.1e}"
+    remedy = "" if x.dtype == jnp.float64 else ", use float64"
     raise FitError(
-        f"the fit of the {where} failed: {reason}, with n = {x.shape[0]}, ridge = {ridge:g}, {x.dtype}, "
-        f"condition number {condition_text} (the dtype carries {limit:.1e}); raise the ridge, use float64, "
-        "or remove duplicate rows"
+        f"the fit of {where} failed: {reason}, with n = {x.shape[0]}, ridge = {ridge:g}, {x.dtype}, "
+        f"condition number {condition_text} (the dtype carries {limit:.1e}); raise the ridge{remedy}, or "
+        "remove duplicate rows"
     )

@@ -158,9 +158,8 @@ def main(config: Config) -> Path | None:
     train = layers.place(prepared.train, partial(devices.shard_rows, mesh), dtype)
     test = layers.place(prepared.test, partial(devices.replicate, mesh), dtype)
     session = Session(config, run, table, train, test, prepared.num_classes)
-    with command.resumable(workdir, "experiments.deep_rfm"):
+    with command.resumable(workdir, "experiments.deep_rfm"), plotting.figures_of(run):
         rows = [row for seed in config.seeds for row in run_seed(session, seed)]
-        plotting.draw_figures(workdir)
     table.say(closing_line(rows, workdir))
     return workdir
 
@@ -194,12 +193,12 @@ def run_seed(session: Session, seed: int) -> list[Row]:
             loaded = load(session, seed, number, inputs) if can_load else None
             can_load = loaded is not None
             fitted, new_rows = loaded or fit(session, seed, number, inputs, is_below)
-            if seed == config.seeds[0] and not checkpoint.is_whole(run.arrays(number)):
-                labels, by_stage = session.train.labels, layers.jitted_stages(fitted[0], inputs[0][0])
-                shown = snapshots.layer_arrays(
-                    fitted[0], by_stage, jax.device_get(labels), session.num_classes
-                )
-                checkpoint.save_arrays(run.arrays(number), shown)
+            owner = run.owner(seed, number)
+            if seed == config.seeds[0] and not checkpoint.is_whole(run.arrays(number), owner):
+                labels = jax.device_get(session.train.labels)
+                by_stage = layers.jitted_stages(fitted[0], inputs[0][0])
+                shown = snapshots.layer_arrays(fitted[0], by_stage, labels, session.num_classes)
+                checkpoint.save_arrays(run.arrays(number), shown, owner)
             inputs = [
                 (layers.jitted_stages(layer, x).nonlinear, layers.jitted_stages(layer, test_x).nonlinear)
                 for layer, (x, test_x) in zip(fitted, inputs, strict=True)
@@ -230,7 +229,8 @@ def fit(
     rows = layers.to_rows(seed, number, values, floor.stages_below(is_below, bool(reason)))
     to_lines(rows)  # raises before anything that cannot be recorded is kept
     fitted = [layer, *(twin for twin, _, _ in twins)]
-    checkpoint.save_arrays(session.run.checkpoint(seed, number), layers.layers_to_arrays(fitted, rows))
+    path, owner = session.run.checkpoint(seed, number), session.run.owner(seed, number)
+    checkpoint.save_arrays(path, layers.layers_to_arrays(fitted, rows), owner)
     return fitted, rows
 
 
@@ -264,7 +264,7 @@ def load(
     if not path.exists():
         return None
     try:
-        arrays = checkpoint.load_arrays(path)
+        arrays = checkpoint.load_arrays(path, session.run.owner(seed, number))
     except checkpoint.CheckpointError as error:
         session.table.say(f"{error}; fitting layers {number} to {session.config.depth} of seed {seed} again")
         return None

@@ -203,7 +203,7 @@ def test_errors_name_the_layer_or_the_argument():
         FitError, match=r"fit of the layer failed: .* n = 24, ridge = 0, float64, condition number"
     ):
         fit_deep_rfm_layer(jax.random.key(0), twins, contradicting, **{**SETTINGS, "ridge": 0.0})
-    with pytest.raises(FitError, match=r"fit of the layer 1 of 2 failed"):
+    with pytest.raises(FitError, match=r"fit of layer 1 of 2 failed"):
         fit_deep_rfm(jax.random.key(0), twins, contradicting, depth=2, **{**SETTINGS, "ridge": 0.0})
     with pytest.raises(FitError, match=r"the AGOP of the layer is 0 or not finite"):
         fit_deep_rfm_layer(jax.random.key(0), jnp.ones_like(x), targets, **SETTINGS)

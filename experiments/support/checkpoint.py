@@ -1,4 +1,4 @@
-"""One npz per finished layer, with a checksum inside: whole and right, or refitted."""
+"""One npz per finished layer, with its owner and a checksum inside: whole and right, or refitted."""
 
 import hashlib
 import struct
@@ -12,6 +12,7 @@ import numpy as np
 from experiments.support.atomic import make_folder, write_atomically
 
 CHECKSUM = "sha256"
+OWNER = "owner"
 # What numpy and zipfile raise for bytes that are not the archive they were.
 DAMAGED = (
     OSError,
@@ -29,21 +30,23 @@ DAMAGED = (
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is truncated, altered, or not a checkpoint at all."""
+    """A checkpoint is truncated, altered, of another run or layer, or not a checkpoint at all."""
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays and the checksum of them all as one npz, atomically."""
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], owner: str = "") -> None:
+    """Writes named arrays, whose they are, and the checksum of it all as one npz, atomically."""
     make_folder(path.parent)
-    stored = dict(arrays) | {CHECKSUM: np.asarray(digest(arrays))}
+    owned = dict(arrays) | {OWNER: np.asarray(owner)}
+    stored = owned | {CHECKSUM: np.asarray(digest(owned))}
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **stored))
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays that `save_arrays` wrote.
+def load_arrays(path: Path, owner: str | None = None) -> dict[str, np.ndarray]:
+    """Returns the arrays that `save_arrays` wrote; None takes those of any owner.
 
     Raises:
-        CheckpointError: If the file cannot be read, or its contents do not match their checksum.
+        CheckpointError: If the file cannot be read, its contents do not match their checksum, or they are
+            not the owner's.
     """
     try:
         # Opened here: np.load leaves a file open that turns out to be no archive.
@@ -56,6 +59,9 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(
             f"{path} is damaged: its checksum is {digest(arrays)[:12]}, expected {expected[:12]}"
         )
+    stored_owner = str(arrays.pop(OWNER, ""))
+    if owner not in (None, stored_owner):
+        raise CheckpointError(f"{path} is of {stored_owner or 'no run'}, expected {owner}")
     return arrays
 
 
@@ -69,10 +75,10 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return state.hexdigest()
 
 
-def is_whole(path: Path) -> bool:
-    """Returns whether a file exists and holds what was written."""
+def is_whole(path: Path, owner: str) -> bool:
+    """Returns whether a file exists and holds what was written for its owner."""
     try:
-        load_arrays(path)
+        load_arrays(path, owner)
     except CheckpointError:
         return False
     return True

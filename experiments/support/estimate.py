@@ -73,12 +73,8 @@ class MemoryEstimateError(ValueError):
     """A run needs more memory than is free."""
 
 
-def check_memory(sizes: list[LayerSize], itemsize: int, free: int) -> str:
-    """Returns a line on the memory needed and free.
-
-    Raises:
-        MemoryEstimateError: If more is needed than is free, with a number of images that would fit.
-    """
+def memory_line(sizes: list[LayerSize], itemsize: int, free: int) -> tuple[str, str | None]:
+    """Returns a line on the memory needed and free, and what to do if more is needed than is free."""
     needed = max(peak_bytes(size, itemsize) for size in sizes)
     largest = max(sizes, key=lambda size: peak_bytes(size, itemsize))
     gram = itemsize * largest.num_train**2
@@ -87,21 +83,26 @@ def check_memory(sizes: list[LayerSize], itemsize: int, free: int) -> str:
         f"{in_words(free)} free"
     )
     if needed <= free:
-        return line
+        return line, None
     share = max(0.9 * (free - BASE_BYTES) / (needed - BASE_BYTES), 0.0)
     fitting = max(int(largest.num_train * share**0.5), largest.num_outputs)
-    raise MemoryEstimateError(f"not enough {line}; use --num-train={fitting} or --precision=float32")
+    halved = max(peak_bytes(size, 4) for size in sizes)
+    narrower = " or --precision=float32" if itemsize > 4 and halved <= free else ""
+    return line, f"use --num-train={fitting}{narrower}"
 
 
 def cost(size: LayerSize, depth: int, num_runs: int, dtype: jnp.dtype, free: int) -> str:
     """Returns two lines, on the memory and on the time of a run; size is that of its first layer.
 
     Raises:
-        MemoryEstimateError: If more memory is needed than is free.
+        MemoryEstimateError: If more memory is needed than is free; it says the same, and what would fit.
     """
     sizes = [size] + [dataclasses.replace(size, in_dim=size.width)] * (depth - 1)
-    memory = check_memory(sizes, dtype.itemsize, free)
-    return f"{memory}\ntime: about {duration(run_seconds(sizes, num_runs, dtype))}"
+    memory, remedy = memory_line(sizes, dtype.itemsize, free)
+    took = f"time: about {duration(run_seconds(sizes, num_runs, dtype))}"
+    if remedy:
+        raise MemoryEstimateError(f"not enough {memory}; {remedy}\n{took}")
+    return f"{memory}\n{took}"
 
 
 def duration(seconds: float) -> str:

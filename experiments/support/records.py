@@ -4,6 +4,7 @@ metrics.jsonl holds deterministic numbers only, so that two runs of one configur
 by byte; everything that a clock or a machine decides goes to timings.jsonl and environment.json.
 """
 
+import hashlib
 import json
 import math
 import shutil
@@ -41,6 +42,11 @@ class Run:
     def arrays(self, layer: int) -> Path:
         """Returns the file of what figures show of a layer of the first seed, counted from 1."""
         return self.workdir / "arrays" / f"layer_{layer:02d}.npz"
+
+    def owner(self, seed: int, layer: int) -> str:
+        """Returns whose the file of a layer is: this configuration's, this seed's, this layer's."""
+        config = hashlib.sha256((self.workdir / "config.json").read_bytes()).hexdigest()
+        return f"layer {layer} of seed {seed} of the run {config[:16]}"
 
     def log(self, rows: Iterable[Row]) -> None:
         """Appends rows to metrics.jsonl and flushes them to the disk."""
@@ -87,8 +93,8 @@ def to_lines(rows: Iterable[Row]) -> str:
         bad = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if bad:
             raise RecordsError(
-                f"a record holds a value that is not finite: {row}; raise the ridge, use float64, or check "
-                "that each class has points that differ"
+                f"a record holds a value that is not finite: {row}; raise the ridge, take float64 or a "
+                "larger width, or check that each class has points that differ"
             )
         lines.append(json.dumps(row) + "\n")
     return "".join(lines)

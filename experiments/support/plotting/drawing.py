@@ -1,11 +1,13 @@
 """Draws every figure of a Deep RFM run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from dnc_jax import NumericalError
 from experiments.support.plotting import agop_figures, first_layer, heat_maps, layer_curves
 from experiments.support.plotting.reading import (
     STAGES,
@@ -19,6 +21,7 @@ from experiments.support.plotting.reading import (
 from experiments.support.plotting.seed_summary import curve_table, curves, require_metrics
 from experiments.support.plotting.style import STYLE
 from experiments.support.plotting.writing import write_figure
+from experiments.support.records import Run
 
 Table = list[dict[str, object]]
 
@@ -37,6 +40,21 @@ def draw_figures(workdir: Path) -> list[Path]:
         # All are drawn before the first is written, so that a damaged record leaves the old figures together.
         drawn = {name: draw(workdir) for name, draw in FIGURES.items()}
         return [write_figure(workdir / "figures", name, *parts) for name, parts in drawn.items()]
+
+
+@contextmanager
+def figures_of(run: Run) -> Iterator[None]:
+    """Draws the figures of a run when it ends; of its finished layers where float precision ends it."""
+    try:
+        yield
+    except NumericalError as error:
+        if not run.metrics.stat().st_size:
+            raise
+        draw_figures(run.workdir)
+        raise type(error)(
+            f"{error}. Records and figures of the finished layers are in {run.workdir}"
+        ) from error
+    draw_figures(run.workdir)
 
 
 def _collapse(workdir: Path) -> tuple[Figure, Table]:

@@ -1,0 +1,86 @@
+"""How runs go on beside files that are not theirs, and how they end where precision or memory does."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from experiments import deep_rfm
+from experiments.support import estimate
+
+TINY = deep_rfm.Config(dataset="digits", num_train=48, num_test=20, depth=3, width=64, seeds=(0,), devices=1)
+
+
+def run(workdir: Path, **changes) -> Path:
+    deep_rfm.main(dataclasses.replace(TINY, workdir=workdir, **changes))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    return run(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory) -> Path:
+    return run(tmp_path_factory.mktemp("foreign"), ridge=0.1, depth=1)
+
+
+def layer(workdir: Path, number: int) -> Path:
+    return workdir / "checkpoints" / "seed_0" / f"layer_{number:02d}.npz"
+
+
+@pytest.mark.parametrize("kind", ["run", "layer"])
+def test_a_layer_of_another_run_or_depth_is_named_and_fitted_again(finished, foreign, tmp_path, capsys, kind):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    source, number = (layer(foreign, 1), 1) if kind == "run" else (layer(finished, 2), 3)
+    shutil.copy(source, layer(tmp_path, number))
+    run(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"expected layer {number} of seed 0 of the run" in printed
+    assert f"fitting layers {number} to 3 of seed 0 again" in printed
+
+
+def test_a_run_that_float32_ends_leaves_figures_of_its_finished_layers(tmp_path, monkeypatch):
+    fit = deep_rfm.fit
+
+    def failing(session, seed, number, *others):
+        if number == 3:
+            raise deep_rfm.floor.floor_error(number, 3, "as a test", jnp.dtype(jnp.float32))
+        return fit(session, seed, number, *others)
+
+    monkeypatch.setattr(deep_rfm, "fit", failing)
+    with pytest.raises(ArithmeticError, match="figures of the finished layers are in"):
+        run(tmp_path)
+    assert (tmp_path / "figures" / "collapse_by_layer.png").exists()
+    layers = {json.loads(line)["layer"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()}
+    assert layers == {1, 2}
+
+
+def test_a_run_that_ends_in_its_first_layer_has_nothing_to_draw(tmp_path, monkeypatch):
+    def failing(*_):
+        raise deep_rfm.floor.floor_error(1, 3, "as a test", jnp.dtype(jnp.float32))
+
+    monkeypatch.setattr(deep_rfm, "fit", failing)
+    with pytest.raises(ArithmeticError, match="as a test"):
+        run(tmp_path)
+    assert not list((tmp_path / "figures").iterdir())
+
+
+def test_held_out_points_one_of_each_class_have_no_spread(tmp_path):
+    with pytest.raises(ValueError, match=r"num_test is too small for digits: got 2 points of 2 classes"):
+        run(tmp_path, num_test=2)
+
+
+def test_a_plan_beyond_memory_tells_its_time_and_only_what_would_fit():
+    size = estimate.LayerSize(num_train=20_000, num_test=100, in_dim=64, width=64, num_outputs=10)
+    float64 = jnp.dtype(jnp.float64)
+    needed = estimate.peak_bytes(size, 8)
+    with pytest.raises(estimate.MemoryEstimateError, match=r"--num-train=\d+ or --precision=float32\ntime: "):
+        estimate.cost(size, 2, 1, float64, int(0.7 * needed))
+    with pytest.raises(estimate.MemoryEstimateError, match=r"use --num-train=\d+\ntime: about"):
+        estimate.cost(size, 2, 1, float64, int(0.3 * needed))
