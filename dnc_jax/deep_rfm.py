@@ -163,7 +163,7 @@ def fit_deep_rfm_layer_with_diagnostics(
     check_fit(diagnostics.fit, x, targets, ridge, where)
     if not diagnostics.feature_matrix_is_finite:
         raise FitError(
-            f"the AGOP of the {where} is 0 or not finite, so M cannot be scaled by its largest entry: the "
+            f"the AGOP of {where} is 0 or not finite, so M cannot be scaled by its largest entry: the "
             f"predictor of n = {x.shape[0]} points is constant; are all rows of x or all targets equal?"
         )
     return layer, diagnostics

@@ -284,7 +284,7 @@ def test_the_closing_line_tells_what_happened(tmp_path, capsys):
         ({"seeds": (1, 1)}, "--seeds must be one or more different"),
         ({"seeds": (2**31,)}, r"--seeds must be .* in 0..2147483647: got"),
         ({"num_train": 10}, "10 training points are one of each class, expected a class with at least 2"),
-        ({"num_test": 1}, "num_test is too small for digits: got 1 points of 1 classes"),
+        ({"num_test": 1}, "num_test is too small for digits: got points of 1 class in 1"),
         ({"ridge": -1.0}, "--ridge must be at least 0: got -1"),
         ({"bandwidth": 0.0}, "--bandwidth must be positive"),
         ({"feature_bandwidth": -1.0}, "--feature-bandwidth must be positive"),

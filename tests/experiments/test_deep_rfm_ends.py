@@ -71,11 +71,6 @@ def test_a_run_that_ends_in_its_first_layer_has_nothing_to_draw(tmp_path, monkey
     assert not list((tmp_path / "figures").iterdir())
 
 
-def test_held_out_points_one_of_each_class_have_no_spread(tmp_path):
-    with pytest.raises(ValueError, match=r"num_test is too small for digits: got 2 points of 2 classes"):
-        run(tmp_path, num_test=2)
-
-
 def test_a_plan_beyond_memory_tells_its_time_and_only_what_would_fit():
     size = estimate.LayerSize(num_train=20_000, num_test=100, in_dim=64, width=64, num_outputs=10)
     float64 = jnp.dtype(jnp.float64)
