@@ -11,9 +11,11 @@ References:
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dnc_jax.checks import check_matrix
 from dnc_jax.linalg import matmul, psd_power, symmetric_product
 from dnc_jax.similarity import cosine, pearson
 from dnc_jax.types import Stages, is_concrete
@@ -24,7 +26,12 @@ ROUNDING_UNITS = 16.0
 
 
 def nfm(weights: Float[Array, "d p"]) -> Float[Array, "d d"]:
-    """Returns the neural feature matrix weights @ weights.T of a layer features @ weights."""
+    """Returns the neural feature matrix weights @ weights.T of a layer features @ weights.
+
+    Raises:
+        ValueError: If weights is no matrix of floats.
+    """
+    check_matrix("weights", weights)
     return symmetric_product(weights.T)
 
 
@@ -139,8 +146,9 @@ def svd_stages(
     """Returns features, features @ V S and activation(features @ weights) for weights = V S U^T.
 
     The linear stage has min(d, p) columns. U has orthonormal columns or rows, so what does not change under
-    rotations, NC1 and NC2 for instance, is the same at V S and at the pre-activations V S U^T. Columns are
-    known up to sign, and up to rotation where singular values coincide; there they have no derivative.
+    rotations, NC1 and NC2 for instance, is the same at V S and at the pre-activations V S U^T, and so is its
+    derivative. Columns are known up to sign, and up to rotation where singular values coincide; there their
+    derivative leaves rotations among them out.
 
     Raises:
         ValueError: If features and weights do not fit.
@@ -152,9 +160,33 @@ def svd_stages(
         raise ValueError(
             f"features (n, d) and weights (d, p) must fit: got shapes {features.shape} and {weights.shape}"
         )
-    vectors, singular, _ = jnp.linalg.svd(weights, full_matrices=False)
-    linear = matmul(features, vectors * singular[None, :])
+    linear = matmul(features, _principal_columns(weights))
     return Stages(features, linear, activation(matmul(features, weights)))
+
+
+@jax.custom_jvp
+def _principal_columns(weights: Float[Array, "d p"]) -> Float[Array, "d q"]:
+    """Returns V S of the singular value decomposition weights = V S U^T."""
+    vectors, singular, _ = jnp.linalg.svd(weights, full_matrices=False)
+    return vectors * singular[None, :]
+
+
+@_principal_columns.defjvp
+def _principal_columns_jvp(
+    primals: tuple[Float[Array, "d p"]], tangents: tuple[Float[Array, "d p"]]
+) -> tuple[Float[Array, "d q"], Float[Array, "d q"]]:
+    # V S = W U, so d(V S) = dW U + V S (U^T dU), and U^T dU has the gaps of the spectrum as divisors. Where a
+    # gap is 0 any rotation will do: it changes nothing that does not depend on the choice of columns.
+    (weights,), (change,) = primals, tangents
+    vectors, singular, turned = jnp.linalg.svd(weights, full_matrices=False)
+    columns, moved = vectors * singular[None, :], matmul(change, turned.T)
+    inner = matmul(columns.T, moved)
+    squares = singular**2
+    gaps = squares[None, :] - squares[:, None]
+    limit = ROUNDING_UNITS * jnp.finfo(weights.dtype).eps * squares[0]
+    is_gap = jnp.abs(gaps) > limit
+    rotation = jnp.where(is_gap, (inner + inner.T) / jnp.where(is_gap, gaps, 1.0), 0.0)
+    return columns, moved + matmul(columns, rotation)
 
 
 def _power(feature_agop: Float[Array, "d d"], power: float) -> Float[Array, "d d"]:

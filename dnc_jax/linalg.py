@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array, Bool, Float, Int
 
+from dnc_jax.checks import check_matrix, check_square
 from dnc_jax.types import Scalar, is_concrete
 
 # Accelerators round the inputs of a product to 10 or 8 bits unless told otherwise; a distance between
@@ -87,7 +88,12 @@ def _recompute(
 
 
 def unit_rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """Returns x with every row divided by its Euclidean norm; a row of zeros stays zero, NaN stays NaN."""
+    """Returns x with every row divided by its Euclidean norm; a row of zeros stays zero, NaN stays NaN.
+
+    Raises:
+        ValueError: If x is no matrix of floats.
+    """
+    check_matrix("x", x)
     # Divided by the largest entry first, whose square may over- or underflow; any factor would do.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True))
     is_zero = largest == 0
@@ -139,7 +145,11 @@ def psd_power(a: Float[Array, "d d"], power: float, *, rtol: Scalar | None = Non
     Args:
         rtol: Eigenvalues of at most rtol times the largest count as 0 too. None is 0 for a positive power
             and d eps, as in a pseudo-inverse, otherwise.
+
+    Raises:
+        ValueError: If a is no square matrix of floats.
     """
+    check_square("a", a)
     if rtol is None:
         rtol = 0.0 if power > 0 else a.shape[0] * float(jnp.finfo(a.dtype).eps)
     return _psd_power(power, a, jnp.asarray(rtol, a.dtype))
@@ -196,10 +206,42 @@ def psd_pinv(a: Float[Array, "d d"], *, rtol: Scalar | None = None) -> Float[Arr
     The one matrix X with a X a = a, X a X = X, and a X and X a symmetric. Eigenvalues of at most rtol times
     the largest, d eps unless given, count as 0, and so do negative ones.
 
+    Raises:
+        ValueError: If a is no square matrix of floats.
+
     References:
         Penrose (1955), Theorem 1.
     """
     return psd_power(a, -1.0, rtol=rtol)
+
+
+@jax.custom_jvp
+def pinv(a: Float[Array, "n d"], tolerance: Float[Array, ""]) -> Float[Array, "d n"]:
+    """Returns the pseudo-inverse of a, its singular values of at most tolerance counted as 0.
+
+    The derivative is that at constant rank; unlike jnp.linalg.pinv it takes a traced tolerance.
+
+    References:
+        Golub and Pereyra (1973), Eq. 4.12.
+    """
+    left, singular, right = jnp.linalg.svd(a, full_matrices=False)
+    kept = singular > tolerance
+    inverse = jnp.where(kept, 1 / jnp.where(kept, singular, 1.0), 0.0)
+    return matmul(right.T * inverse[None, :], left.T)
+
+
+@pinv.defjvp
+def _pinv_jvp(
+    primals: tuple[Float[Array, "n d"], Float[Array, ""]],
+    tangents: tuple[Float[Array, "n d"], Float[Array, ""]],
+) -> tuple[Float[Array, "d n"], Float[Array, "d n"]]:
+    a, da = primals[0], tangents[0]
+    inverse = pinv(*primals)
+    outside = da.T - matmul(matmul(da.T, a), inverse)
+    across = matmul(matmul(inverse, inverse.T), outside)
+    outside = da.T - matmul(inverse, matmul(a, da.T))
+    across = across + matmul(outside, matmul(inverse.T, inverse))
+    return inverse, across - matmul(inverse, matmul(da, inverse))
 
 
 class Solution(NamedTuple):

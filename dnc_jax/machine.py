@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dnc_jax.checks import check_finite
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Kernel, check_kernel
 from dnc_jax.linalg import Solver, check_ridge, cholesky_solve, matmul
@@ -103,17 +104,6 @@ def check_fit_arguments(
         )
     check_ridge(ridge)
     check_kernel(kernel)
-
-
-def check_finite(name: str, values: Float[Array, "n d"]) -> None:
-    """Raises ValueError if values, read on the host, are not all finite."""
-    bad_rows = jnp.flatnonzero(~jnp.all(jnp.isfinite(values), axis=1))
-    if bad_rows.size:
-        count = int(jnp.sum(~jnp.isfinite(values)))
-        raise ValueError(
-            f"{name} must be finite: got {count} NaN or infinite values in {bad_rows.size} rows, the first "
-            f"in row {int(bad_rows[0])}; remove or impute them"
-        )
 
 
 def check_fit(

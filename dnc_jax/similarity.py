@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dnc_jax.checks import check_matrix
 from dnc_jax.linalg import mean_rows, norm
 from dnc_jax.types import is_concrete
 
@@ -82,11 +83,12 @@ def stable_rank(a: Float[Array, "d p"]) -> Float[Array, ""]:
     """Returns |a|_F^2 / |a|_2^2, between 1 and the rank of a.
 
     Raises:
-        ValueError: If a is 0 and its values can be read; NaN under a trace.
+        ValueError: If a is no matrix of floats, or 0 where its values can be read; NaN under a trace.
 
     References:
         Rudelson and Vershynin (2007), the numerical rank.
     """
+    check_matrix("a", a)
     value = jnp.sum(_relative_spectrum(a) ** 2)
     _check_rank(value, "stable_rank", a)
     return value
@@ -96,11 +98,12 @@ def effective_rank(a: Float[Array, "d p"]) -> Float[Array, ""]:
     """Returns exp(-sum_i p_i log p_i), p the singular values of a divided by their sum; 0 log 0 is 0.
 
     Raises:
-        ValueError: If a is 0 and its values can be read; NaN under a trace.
+        ValueError: If a is no matrix of floats, or 0 where its values can be read; NaN under a trace.
 
     References:
         Roy and Vetterli (2007).
     """
+    check_matrix("a", a)
     singular = _relative_spectrum(a)
     shares = singular / jnp.sum(singular)
     positive = shares > 0

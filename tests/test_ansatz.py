@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from dnc_jax import (
+    Stages,
     agop_alignment,
     centered_nfa_correlation,
     centered_nfc,
     cosine_nfa,
     layer_agops,
+    nc1_trace_ratio,
     nfa_correlation,
     nfm,
     subspace_alignment,
@@ -223,6 +225,31 @@ def test_collapse_of_the_linear_stage_is_that_of_the_preactivations(case, width)
     np.testing.assert_allclose(linear, case.oracle(features @ weights, labels, 4), rtol=1e-9)
 
 
+@pytest.mark.parametrize("singular", [(3.0, 2.0, 1.0, 0.5), (2.0, 2.0, 2.0, 2.0), (2.0, 2.0, 0.0, 0.0)])
+@pytest.mark.parametrize("width", [4, 7])
+def test_gradients_through_the_linear_stage_are_those_of_the_preactivations(singular, width):
+    features, labels = (jnp.asarray(a) for a in class_clouds((5, 9, 3, 6), 4, spread=0.4))
+    weights = jnp.asarray(rotation(4) * np.array(singular) @ rotation(width)[:4])
+
+    def of_stage(weights, stage):
+        return nc1_trace_ratio(getattr(svd_stages(features, weights, lambda h: h), stage), labels, 4)
+
+    linear, product = (jax.jit(jax.grad(of_stage), static_argnums=1)(weights, s) for s in Stages._fields[1:])
+    np.testing.assert_allclose(linear, product, rtol=1e-9, atol=1e-12)
+
+
+def test_columns_of_the_linear_stage_have_true_derivatives_where_singular_values_differ():
+    weights, direction = (np.random.default_rng(i).normal(size=(5, 3)) for i in (0, 1))
+    mix = jnp.asarray(np.random.default_rng(2).normal(size=(5, 3)))
+
+    def columns(weights):
+        return jnp.sum(svd_stages(jnp.eye(5), weights, lambda h: h).linear * mix)
+
+    slope = jnp.sum(jax.grad(columns)(jnp.asarray(weights)) * direction)
+    moved = [columns(jnp.asarray(weights + sign * 1e-6 * direction)) for sign in (1, -1)]
+    np.testing.assert_allclose(slope, (moved[0] - moved[1]) / 2e-6, rtol=1e-7)
+
+
 def test_the_ansatz_over_eight_devices_is_that_of_one():
     weights, matrix = (jnp.asarray(m) for m in weights_and_agop(shape=(16, 8)))
     for power in (1.0, 0.5):
@@ -267,5 +294,10 @@ def test_shapes_that_do_not_fit_are_refused():
         pytest.raises(ValueError, match=r"weights and initial_weights must have one shape: got"),
     ):
         centered_nfa_correlation(w, w.T, m)
+    with (
+        as_a_user(),
+        pytest.raises(ValueError, match=r"weights must be a matrix of floats: got shape \(6,\)"),
+    ):
+        nfm(w[:, 0])
     with as_a_user(), pytest.raises(ValueError, match=r"features \(n, d\) and weights \(d, p\) must fit"):
         svd_stages(w, w, jnp.tanh)

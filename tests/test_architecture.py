@@ -17,22 +17,23 @@ MAX_BODY_LINES = 40
 ARROWS = {
     "types": set(),
     "errors": set(),
-    "linalg": {"types"},
+    "checks": {"types"},
+    "linalg": {"checks", "types"},
     "chunking": {"types"},
     "kernels": {"linalg", "chunking", "types"},
-    "machine": {"kernels", "linalg", "errors", "types"},
+    "machine": {"checks", "kernels", "linalg", "errors", "types"},
     "closed_form": {"machine", "kernels", "linalg", "chunking", "types"},
     "moments": {"linalg", "chunking", "types"},
     "jacobians": {"linalg", "types"},
     "agop": {"closed_form", "machine", "kernels", "jacobians", "moments", "linalg", "chunking", "types"},
     "agop_layers": {"linalg", "chunking", "types"},
     "agop_estimates": {"jacobians", "moments", "linalg", "chunking", "types"},
-    "similarity": {"linalg", "types"},
-    "ansatz": {"similarity", "linalg", "types"},
+    "similarity": {"checks", "linalg", "types"},
+    "ansatz": {"checks", "similarity", "linalg", "types"},
     "features": {"linalg", "types"},
     "rfm": {"machine", "agop", "kernels", "linalg", "errors", "types"},
     "deep_rfm": {"rfm", "machine", "agop", "kernels", "features", "linalg", "errors", "types"},
-    "collapse": {"chunking", "linalg", "errors", "types"},
+    "collapse": {"checks", "chunking", "linalg", "errors", "types"},
 }
 ONLY_IN_EXPERIMENTS = {"tyro", "rich", "matplotlib", "pathlib", "time", "argparse", "sys", "os", "datetime"}
 FORBIDDEN_NAMES = {"utils.py", "common.py", "helpers.py", "misc.py"}

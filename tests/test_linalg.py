@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnc_jax import nc1, psd_pinv, psd_power, squared_distances, unit_rows
-from dnc_jax.linalg import cholesky_solve, eigh_solve, mean_rows, norm, safe_sqrt, symmetric_product
+from dnc_jax import effective_rank, nc1, psd_pinv, psd_power, squared_distances, stable_rank, unit_rows
+from dnc_jax.linalg import cholesky_solve, eigh_solve, mean_rows, norm, pinv, safe_sqrt, symmetric_product
 from tests import collapse_oracles, oracles
 from tests.builders import as_a_user, assert_close, class_clouds, rtol, with_duplicates, with_spectrum
 from tests.instances import DTYPES
@@ -221,3 +221,32 @@ def test_nc1_is_the_trace_with_psd_pinv():
     within, between = collapse_oracles.covariances(features, labels, 3)
     true = jnp.trace(jnp.asarray(within) @ psd_pinv(jnp.asarray(between))) / 3
     np.testing.assert_allclose(nc1(jnp.asarray(features), jnp.asarray(labels), 3), true, rtol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5)])
+@pytest.mark.parametrize("rank", [2, 4])
+def test_pinv_above_a_tolerance_is_numpy_s_with_true_gradients_at_constant_rank(shape, rank):
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(shape[0], rank)), rng.normal(size=(rank, shape[1]))
+    a, mix = left @ right, rng.normal(size=shape[::-1])
+    # A tangent of the matrices of this rank.
+    direction = rng.normal(size=left.shape) @ right + left @ rng.normal(size=right.shape)
+    tolerance = jnp.asarray(1e-8)
+    got = jax.jit(pinv)(jnp.asarray(a), tolerance)
+    np.testing.assert_allclose(got, np.linalg.pinv(a, rcond=1e-9), rtol=1e-10, atol=1e-12)
+    gradient = jax.jit(jax.grad(lambda a: jnp.sum(pinv(a, tolerance) * mix)))(jnp.asarray(a))
+    moved = [np.linalg.pinv(a + s * 1e-6 * direction, rcond=1e-6) for s in (1, -1)]
+    numerical = ((moved[0] - moved[1]) / 2e-6 * mix).sum()
+    np.testing.assert_allclose((gradient * direction).sum(), numerical, rtol=1e-5)
+
+
+def test_matrices_of_another_shape_are_refused():
+    for call, message in (
+        (lambda: unit_rows(jnp.ones(3)), r"x must be a matrix of floats: got shape \(3,\)"),
+        (lambda: psd_pinv(jnp.ones((3, 2))), r"a must be a square matrix: got shape \(3, 2\)"),
+        (lambda: psd_power(jnp.ones((2, 2), int), 0.5), r"a must be a matrix of floats: .* of int64"),
+        (lambda: stable_rank(jnp.ones(3)), r"a must be a matrix of floats: got shape \(3,\)"),
+        (lambda: effective_rank(jnp.ones((3, 3, 3))), r"a must be a matrix of floats: got shape \(3, 3, 3\)"),
+    ):
+        with as_a_user(), pytest.raises(ValueError, match=message):
+            call()

@@ -1,8 +1,10 @@
 """What every metric asks of its arguments."""
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dnc_jax.checks import check_finite
 from dnc_jax.types import is_concrete
 
 
@@ -12,6 +14,11 @@ def check_labeled(features: Float[Array, "n d"], labels: Int[Array, "n"], num_cl
         raise ValueError(
             f"features and labels must have shapes (n, d) and (n,): got {features.shape} and "
             f"{labels.shape}; flatten features with reshape(n, -1), and pass labels as integers, not one-hot"
+        )
+    if not (jnp.issubdtype(features.dtype, jnp.floating) and jnp.issubdtype(labels.dtype, jnp.integer)):
+        raise ValueError(
+            f"features must be floats and labels integers: got {features.dtype} and {labels.dtype}; convert "
+            "with astype"
         )
     if features.shape[0] == 0 or num_classes < 1:
         raise ValueError(
@@ -41,3 +48,11 @@ def check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> N
     """Raises ValueError for an operand whose shape does not fit the points and classes."""
     if got != expected:
         raise ValueError(f"{name} must have shape {expected}: got {got}")
+
+
+def check_defined(value: Float[Array, "..."], **operands: Array) -> None:
+    """Raises ValueError if a value that can be read is NaN or infinite, naming the operand at fault."""
+    if is_concrete(value) and not bool(jnp.all(jnp.isfinite(value))):
+        for name, operand in operands.items():
+            check_finite(name, operand)
+        raise ValueError("class_means must hold at least one class with points: got none")

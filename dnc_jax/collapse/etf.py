@@ -5,10 +5,11 @@ share: their Gram matrix is K/(K-1) (I - 11^T/K).
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dnc_jax.collapse.checks import check_several_classes
 from dnc_jax.collapse.measuring import measure_stats
@@ -20,7 +21,7 @@ from dnc_jax.collapse.statistics import (
     of_classes,
     present,
 )
-from dnc_jax.linalg import matmul, norm, unit_rows
+from dnc_jax.linalg import matmul, norm, safe_sqrt, unit_rows
 
 
 def nc2(
@@ -32,7 +33,7 @@ def nc2(
 ) -> Float[Array, ""]:
     """Returns | G/|G|_F - (I - 11^T/K)/sqrt(K-1) |_F, G the cosines of the centered class means.
 
-    Between 0, an exact simplex, and 2. Vacuous for K = 2, where it is always 0. K counts the classes
+    Between 0, an exact simplex, and sqrt(2). Vacuous for K = 2, where it is always 0. K counts the classes
     present. With more than d + 1 classes it cannot reach 0.
 
     Raises:
@@ -56,16 +57,47 @@ def simplex_distance(
 ) -> Float[Array, ""]:
     """Returns | A/|A|_F - (I - 11^T/K)/sqrt(K-1) |_F for A = left @ right^T, rows of absent classes 0.
 
-    Not formed where k > d + 1: then A cannot be a simplex, and 2 - 2 <A, simplex> / (|A| |simplex|), which
-    needs only d x d matrices, does not cancel.
+    With more than d + 1 classes A is not formed: then it cannot be a simplex, and
+    2 - 2 <A, simplex> / (|A| |simplex|), which needs only d x d matrices, does not cancel.
     """
-    count, (num_classes, dim) = num_present(stats), left.shape
-    if num_classes <= dim + 1:
-        product, simplex = matmul(left, right.T), simplex_gram(stats)
+
+    def direct(left: Float[Array, "q d"], right: Float[Array, "q d"], mask: Bool[Array, "q"]) -> Array:
+        product, simplex = matmul(left, right.T), simplex_gram(mask, left.dtype)
         return norm(product / jnp.sqrt(jnp.sum(product**2)) - simplex / norm(simplex))
-    size = jnp.sqrt(jnp.sum(matmul(left.T, left) * matmul(right.T, right)))
-    overlap = jnp.sum(left * right) - jnp.sum(jnp.sum(left, axis=0) * jnp.sum(right, axis=0)) / count
-    return jnp.sqrt(2 - 2 * overlap / (size * jnp.sqrt(count - 1)))
+
+    def expanded() -> Float[Array, ""]:
+        count = num_present(stats)
+        size = jnp.sqrt(jnp.sum(matmul(left.T, left) * matmul(right.T, right)))
+        sums = jnp.sum(left, axis=0), jnp.sum(right, axis=0)
+        overlap = jnp.sum(left * right) - jnp.sum(sums[0] * sums[1]) / count
+        return safe_sqrt(2 - 2 * overlap / (size * jnp.sqrt(count - 1)))
+
+    return _by_room_for_a_simplex(direct, expanded, (left, right), stats)
+
+
+def _by_room_for_a_simplex(
+    direct: Callable[..., Float[Array, ""]],
+    expanded: Callable[[], Float[Array, ""]],
+    per_class: tuple[Float[Array, "k d"], ...],
+    stats: ClassStats,
+) -> Float[Array, ""]:
+    """Returns direct(*rows of classes, which are present) if at most d + 1 are, and expanded() otherwise.
+
+    How many of very many classes are present may be known only at run time; direct never holds more than
+    d + 1 of them.
+    """
+    num_classes, dim = per_class[0].shape
+    mask = present(stats)
+    if num_classes <= dim + 1:
+        return direct(*per_class, mask)
+
+    def of_present() -> Float[Array, ""]:
+        classes = jnp.nonzero(mask, size=dim + 1, fill_value=0)[0]
+        is_filled = jnp.arange(dim + 1) < jnp.sum(mask)
+        rows = (jnp.where(is_filled[:, None], values[classes], 0.0) for values in per_class)
+        return direct(*rows, is_filled)
+
+    return jax.lax.cond(num_present(stats) <= dim + 1, of_present, expanded)
 
 
 def nc2_gram_mse(
@@ -88,14 +120,22 @@ def nc2_gram_mse(
 
 def nc2_gram_mse_from_stats(stats: ClassStats, *, global_mean: GlobalMean = of_classes) -> Float[Array, ""]:
     """Returns `nc2_gram_mse` of points by their class means; NaN if all of them coincide."""
-    directions, count = mean_directions(stats, global_mean), num_present(stats)
-    num_classes, dim = directions.shape
-    if num_classes <= dim + 1:
-        return jnp.sum((matmul(directions, directions.T) - simplex_gram(stats)) ** 2) / count**2
-    factor, total = count / (count - 1), jnp.sum(directions, axis=0)
-    overlap = factor * (jnp.sum(directions**2) - jnp.sum(total**2) / count)
-    squared = jnp.sum(matmul(directions.T, directions) ** 2)
-    return (squared - 2 * overlap + factor**2 * (count - 1)) / count**2
+    directions = mean_directions(stats, global_mean)
+
+    def direct(directions: Float[Array, "q d"], mask: Bool[Array, "q"]) -> Float[Array, ""]:
+        return (
+            jnp.sum((matmul(directions, directions.T) - simplex_gram(mask, directions.dtype)) ** 2)
+            / jnp.sum(mask) ** 2
+        )
+
+    def expanded() -> Float[Array, ""]:
+        count, total = num_present(stats), jnp.sum(directions, axis=0)
+        factor = count / (count - 1)
+        overlap = factor * (jnp.sum(directions**2) - jnp.sum(total**2) / count)
+        squared = jnp.sum(matmul(directions.T, directions) ** 2)
+        return (squared - 2 * overlap + factor**2 * (count - 1)) / count**2
+
+    return _by_room_for_a_simplex(direct, expanded, (directions,), stats)
 
 
 def mean_directions(stats: ClassStats, global_mean: GlobalMean = of_classes) -> Float[Array, "k d"]:
@@ -107,9 +147,9 @@ def mean_directions(stats: ClassStats, global_mean: GlobalMean = of_classes) -> 
     return jnp.where(jnp.any(means != 0), unit_rows(means), jnp.nan)
 
 
-def simplex_gram(stats: ClassStats) -> Float[Array, "k k"]:
-    """Returns K/(K-1) (I - 11^T/K) over the K classes present, the Gram of a simplex of unit vectors."""
-    mask, count = present(stats).astype(stats.means.dtype), num_present(stats)
+def simplex_gram(mask: Bool[Array, "k"], dtype: jnp.dtype) -> Float[Array, "k k"]:
+    """Returns K/(K-1) (I - 11^T/K) over the K classes of the mask, the Gram of a simplex of unit vectors."""
+    mask, count = mask.astype(dtype), jnp.sum(mask).astype(dtype)
     return (jnp.diag(mask) - jnp.outer(mask, mask) / count) * count / (count - 1)
 
 

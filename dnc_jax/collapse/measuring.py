@@ -9,10 +9,10 @@ from functools import partial
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from dnc_jax.checks import check_finite
 from dnc_jax.collapse.checks import check_labeled, check_several_classes
 from dnc_jax.collapse.statistics import class_stats
 from dnc_jax.errors import NumericalError
@@ -32,13 +32,13 @@ def measure_points(
     """Returns from_points(features, labels, num_classes, *operands, **static), jitted and checked.
 
     Raises:
-        ValueError: If num_classes is below 2, the labels do not fit, or features hold NaN or infinities.
+        ValueError: If num_classes is below 2, the labels do not fit, or a value is NaN or infinite.
         NumericalError: If the result is not finite, as where class means coincide.
     """
     check_several_classes(num_classes)
     check_labeled(features, labels, num_classes)
     value = _jitted(from_points, num_classes, tuple(static.items()), features, labels, *operands)
-    check_measured(value, features, labels, num_classes)
+    check_measured(value, features, labels, num_classes, *operands)
     return value
 
 
@@ -87,18 +87,17 @@ def _any_finite(leaves: list[Array]) -> bool:
     return any(bool(np.isfinite(leaf).any()) for leaf in jax.device_get(leaves))
 
 
-def check_measured(value: PyTree, features: Array, labels: Array, num_classes: int) -> None:
+def check_measured(
+    value: PyTree, features: Array, labels: Array, num_classes: int, *operands: Array | None
+) -> None:
     """Raises, with the reason, if measured values can be read and none is finite."""
     leaves = jax.tree.leaves(value)
     if not is_concrete(*leaves, features, labels) or _any_finite(leaves):
         return
-    count = int(jnp.sum(~jnp.isfinite(features)))
-    if count:
-        row = int(jnp.flatnonzero(~jnp.all(jnp.isfinite(features), axis=1))[0])
-        raise ValueError(
-            f"features must be finite: got {count} NaN or infinite values, the first in row {row}; "
-            "remove or impute them"
-        )
+    check_finite("features", features)
+    for operand in operands:
+        if operand is not None:
+            check_finite("classifier or logits", operand)
     present = len(np.unique(np.asarray(labels)))
     if present < 2:
         raise ValueError(

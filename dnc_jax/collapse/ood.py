@@ -3,32 +3,53 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dnc_jax.collapse.statistics import ClassStats, centered_means, num_present, present
-from dnc_jax.linalg import matmul, norm, safe_sqrt, squared_distances, unit_rows
+from dnc_jax.checks import check_matrix
+from dnc_jax.collapse.checks import check_defined
+from dnc_jax.collapse.decision import nearest
+from dnc_jax.collapse.statistics import (
+    ClassMeans,
+    ClassStats,
+    centered_means,
+    means_and_presence,
+    num_present,
+)
+from dnc_jax.errors import NumericalError
+from dnc_jax.linalg import matmul, norm, safe_sqrt, unit_rows
+from dnc_jax.types import is_concrete
 
 
-def nc5(class_means: Float[Array, "k d"], ood_features: Float[Array, "n d"]) -> Float[Array, ""]:
+def nc5(class_means: ClassMeans, ood_features: Float[Array, "n d"]) -> Float[Array, ""]:
     """Returns the mean over classes of |cos(mu_k, mu_OOD)|, mu_OOD the mean of out-of-distribution features.
 
     Means are not centered. 0 where foreign points lie orthogonal to every class on average.
 
+    Args:
+        class_means: (k, d), all of which count; or `ClassStats`, whose classes without points do not.
+
     Raises:
-        ValueError: If the two have different dimensions.
+        ValueError: If shapes do not fit, there is no point, or a value that can be read is not finite.
 
     References:
         Ammar, Belkhir, Popescu, Manzanera and Franchi (2024), NC5.
     """
-    _check_dims(class_means, ood_features)
+    means, mask = means_and_presence(class_means)
+    check_matrix("ood_features", ood_features, means.shape[1])
+    if ood_features.shape[0] == 0:
+        raise ValueError("ood_features must hold at least one point: got none")
     direction = unit_rows(jnp.mean(ood_features, axis=0, keepdims=True))
-    return jnp.mean(jnp.abs(matmul(unit_rows(class_means), direction.T)))
+    cosines = jnp.abs(matmul(unit_rows(means), direction.T)[:, 0])
+    value = jnp.sum(jnp.where(mask, cosines, 0.0)) / jnp.sum(mask)
+    check_defined(value, class_means=means, ood_features=ood_features)
+    return value
 
 
 def principal_directions(features: Float[Array, "n d"], num_directions: int) -> Float[Array, "d q"]:
     """Returns the leading eigenvectors of the covariance of the features, as orthonormal columns.
 
     Raises:
-        ValueError: If num_directions is below 1 or above d.
+        ValueError: If features are no matrix, or num_directions is below 1 or above d.
     """
+    check_matrix("features", features)
     dim = features.shape[1]
     if not 1 <= num_directions <= dim:
         raise ValueError(f"num_directions must lie in 1..{dim}, the dimension: got {num_directions}")
@@ -44,12 +65,13 @@ def neco_score(features: Float[Array, "n d"], directions: Float[Array, "d q"]) -
     the published score optionally is. 0 for a row of zeros.
 
     Raises:
-        ValueError: If the two have different dimensions.
+        ValueError: If shapes do not fit.
 
     References:
         Ammar, Belkhir, Popescu, Manzanera and Franchi (2024), Eq. NECO.
     """
-    _check_dims(directions.T, features)
+    check_matrix("directions", directions)
+    check_matrix("features", features, directions.shape[0])
     projected = matmul(unit_rows(features), directions)
     return safe_sqrt(jnp.sum(projected * projected, axis=1))
 
@@ -57,20 +79,18 @@ def neco_score(features: Float[Array, "n d"], directions: Float[Array, "d q"]) -
 def simplex_distance_score(features: Float[Array, "n d"], stats: ClassStats) -> Float[Array, "n"]:
     """Returns min_k |h - mu_k| / R for each row h, R^2 the mean of |mu_k - mu_G|^2: the simplex's radius.
 
-    0 at a vertex, about 1 at the center of the simplex; grows without bound away from it.
+    0 at a vertex, about 1 at the center of the simplex; grows without bound away from it. NaN for a point
+    that is not finite, and for all points under a trace if the class means coincide.
 
     Raises:
-        ValueError: If the two have different dimensions.
+        ValueError: If shapes do not fit.
+        NumericalError: If the class means can be read and coincide.
     """
-    _check_dims(stats.means, features)
-    squared = jnp.where(present(stats)[None, :], squared_distances(features, stats.means), jnp.inf)
+    check_matrix("features", features, stats.means.shape[1])
     radius = norm(centered_means(stats)) / jnp.sqrt(num_present(stats))
-    return safe_sqrt(jnp.min(squared, axis=1)) / radius
-
-
-def _check_dims(a: Float[Array, "n d"], b: Float[Array, "m q"]) -> None:
-    if a.shape[-1] != b.shape[-1]:
-        raise ValueError(
-            f"features must have the dimension of the class means or directions: got {b.shape[-1]}, "
-            f"expected {a.shape[-1]}"
+    if is_concrete(radius) and not radius > 0:
+        raise NumericalError(
+            f"the {stats.means.shape[0]} class means must not all coincide: got a simplex of radius "
+            f"{float(radius):g}, of which distances would be multiples; use statistics of 2 classes or more"
         )
+    return safe_sqrt(nearest(features, stats).squared_distance) / jnp.where(radius > 0, radius, jnp.nan)

@@ -121,7 +121,8 @@ def within_class_rounding(
     """Returns eps mean(|x|^2) / tr(Sigma_W): the relative rounding error of distances within a class.
 
     A squared distance computed as |x|^2 + |z|^2 - 2 x.z is off by about eps |x|^2. Where points have
-    collapsed until this ratio is no longer small, whatever is made of their distances is rounding.
+    collapsed until this ratio is no longer small, whatever is made of their distances is rounding; infinite
+    where every point is its class mean. One class will do.
     """
     stats = class_stats(features, labels, num_classes)
     eps = jnp.finfo(features.dtype).eps

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dnc_jax.checks import check_matrix
 from dnc_jax.collapse.checks import check_labeled
 from dnc_jax.linalg import matmul
 
@@ -36,6 +37,10 @@ class ClassStats(NamedTuple):
     counts: Float[Array, "k"]
     means: Float[Array, "k d"]
     within: Float[Array, "k"]
+
+
+ClassMeans: TypeAlias = Float[Array, "k d"] | ClassStats
+"""Class means (k, d), every row that of a class; or statistics, which know the classes without points."""
 
 
 def class_stats(features: Float[Array, "n d"], labels: Int[Array, "n"], num_classes: int) -> ClassStats:
@@ -65,8 +70,13 @@ def _counts_and_means(
 ) -> tuple[Float[Array, "k"], Float[Array, "k d"]]:
     ones = jnp.ones((features.shape[0], 1), features.dtype)
     counts = class_sums(ones, labels, num_classes)[:, 0]
-    counts = counts + jnp.where(jnp.all((labels >= 0) & (labels < num_classes)), 0, jnp.nan)
+    counts = counts + nan_if_out_of_range(labels, num_classes)
     return counts, class_sums(features, labels, num_classes) / jnp.maximum(counts, 1)[:, None]
+
+
+def nan_if_out_of_range(labels: Int[Array, "n"], num_classes: int) -> Float[Array, ""]:
+    """Returns 0, or NaN if a label is not in 0..num_classes - 1: for a trace, that cannot raise."""
+    return jnp.where(jnp.all((labels >= 0) & (labels < num_classes)), 0.0, jnp.nan)
 
 
 @partial(jax.jit, static_argnames="num_classes")
@@ -117,6 +127,18 @@ def residuals(
 def present(stats: ClassStats) -> Bool[Array, "k"]:
     """Returns which classes have points."""
     return ~(stats.counts <= 0)
+
+
+def means_and_presence(class_means: ClassMeans) -> tuple[Float[Array, "k d"], Bool[Array, "k"]]:
+    """Returns the means (k, d) and which of them are those of a class with points.
+
+    Raises:
+        ValueError: If an array is not a matrix.
+    """
+    if isinstance(class_means, ClassStats):
+        return class_means.means, present(class_means)
+    check_matrix("class_means", class_means)
+    return class_means, jnp.ones(class_means.shape[0], bool)
 
 
 def num_present(stats: ClassStats) -> Float[Array, ""]:

@@ -25,13 +25,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dnc_jax.collapse.checks import check_several_classes, check_shape
-from dnc_jax.collapse.decision import nearest_of_stats
+from dnc_jax.collapse.checks import check_labeled, check_several_classes, check_shape
+from dnc_jax.collapse.decision import agreements, disagreements, nearest
 from dnc_jax.collapse.statistics import (
     ClassStats,
     GlobalMean,
     class_stats,
     merge,
+    nan_if_out_of_range,
     of_classes,
     residuals,
 )
@@ -58,14 +59,20 @@ def accumulate_class_stats(
     """Returns the accumulator of `ClassStats`, by the pairwise update of Chan, Golub and LeVeque (1983).
 
     Counts are held in the dtype of the features: exact up to 2^24 points a class in float32.
+
+    Raises:
+        ValueError: If num_classes or dim is below 1; by update, as `class_stats`, except that an empty batch
+            changes nothing.
     """
+    if num_classes < 1 or dim < 1:
+        raise ValueError(f"num_classes and dim must be at least 1: got {num_classes} and {dim}")
 
     def init() -> ClassStats:
         zeros = jnp.zeros(num_classes, dtype)
         return ClassStats(zeros, jnp.zeros((num_classes, dim), dtype), zeros)
 
     def update(state: ClassStats, features: Float[Array, "n d"], labels: Int[Array, "n"]) -> ClassStats:
-        return merge(state, class_stats(features, labels, num_classes))
+        return merge(state, class_stats(features, labels, num_classes)) if len(labels) else state
 
     return Accumulator(init, update, merge, lambda state: state)
 
@@ -82,13 +89,22 @@ def accumulate_nc1(
 ) -> Accumulator[MeanState, Float[Array, ""]]:
     """Returns the accumulator of `nc1` over a second pass, given the statistics of all points.
 
-    compute is NaN before the first point. States add, also by `jax.lax.psum`.
+    compute is NaN before the first point, and after a label out of range under a trace. States add, also by
+    `jax.lax.psum`.
+
+    Raises:
+        ValueError: If the statistics are of fewer than 2 classes; by update, as `class_stats`, except that an
+            empty batch changes nothing.
     """
+    check_several_classes(stats.counts.shape[0])
     whitener = whitening(stats, global_mean)
 
     def update(state: MeanState, features: Float[Array, "n d"], labels: Int[Array, "n"]) -> MeanState:
+        if not len(labels):
+            return state
+        check_labeled(features, labels, stats.counts.shape[0])
         total = whitened_scatter(features, labels, stats, whitener)
-        return MeanState(state.total + total, state.num_points + features.shape[0])
+        return _add_points(state, total, labels, stats)
 
     return Accumulator(lambda: _zero_mean(stats, ()), update, _add, _mean)
 
@@ -97,7 +113,12 @@ def accumulate_decisions(stats: ClassStats) -> Accumulator[MeanState, Float[Arra
     """Returns the accumulator of (nc4, nearest-class-mean accuracy) against the means of given statistics.
 
     update takes (state, features, labels, logits). With the statistics of the training points and held-out
-    features it is NC4 on held-out points. States add, also by `jax.lax.psum`.
+    features it is NC4 on held-out points. NaN after a point that is not finite, and after a label out of
+    range under a trace. States add, also by `jax.lax.psum`.
+
+    Raises:
+        ValueError: By update, as `class_stats`, except that an empty batch changes nothing; or if the logits
+            do not fit.
     """
 
     def update(
@@ -107,10 +128,12 @@ def accumulate_decisions(stats: ClassStats) -> Accumulator[MeanState, Float[Arra
         logits: Float[Array, "n k"],
     ) -> MeanState:
         check_shape("logits", logits.shape, (features.shape[0], stats.counts.shape[0]))
-        nearest = nearest_of_stats(features, stats)
-        pairs = jnp.stack([jnp.argmax(logits, axis=1) != nearest, nearest == labels])
-        total = jnp.sum(pairs.astype(features.dtype), axis=1)
-        return MeanState(state.total + total, state.num_points + features.shape[0])
+        if not len(labels):
+            return state
+        check_labeled(features, labels, stats.counts.shape[0])
+        found = nearest(features, stats)
+        total = jnp.sum(jnp.stack([disagreements(found, logits), agreements(found, labels)]), axis=1)
+        return _add_points(state, total, labels, stats)
 
     return Accumulator(lambda: _zero_mean(stats, (2,)), update, _add, _mean)
 
@@ -129,7 +152,12 @@ def accumulate_scatter(
     *,
     global_mean: GlobalMean = of_classes,
 ) -> Accumulator[ScatterState, Float[Array, ""]]:
-    """Returns the accumulator of `nc1` in one pass, with the d x d scatter matrix within classes."""
+    """Returns the accumulator of `nc1` in one pass, with the d x d scatter matrix within classes.
+
+    Raises:
+        ValueError: If num_classes is below 2 or dim below 1; by update, as `class_stats`, except that an
+            empty batch changes nothing.
+    """
     check_several_classes(num_classes)
     inner = accumulate_class_stats(num_classes, dim, dtype)
 
@@ -137,6 +165,8 @@ def accumulate_scatter(
         return ScatterState(inner.init(), jnp.zeros((dim, dim), dtype))
 
     def update(state: ScatterState, features: Float[Array, "n d"], labels: Int[Array, "n"]) -> ScatterState:
+        if not len(labels):
+            return state
         stats = class_stats(features, labels, num_classes)
         noise = residuals(features, labels, stats)
         return merge_scatter(state, ScatterState(stats, matmul(noise.T, noise)))
@@ -157,9 +187,19 @@ def merge_scatter(a: ScatterState, b: ScatterState) -> ScatterState:
 
 
 def merge_over_axis(accumulator: Accumulator[State, Result], state: State, axis_name: str) -> State:
-    """Returns the state merged over a mapped axis, as under shard_map or vmap, the same on every device."""
-    gathered = jax.lax.all_gather(state, axis_name)
-    parts = jax.lax.axis_size(axis_name)
+    """Returns the state merged over a mapped axis, as under shard_map or vmap, the same on every device.
+
+    In a scan within shard_map the state differs between devices from the first update on: start it from
+    jax.lax.pcast(accumulator.init(), axis_name, to="varying").
+    """
+    parts, own = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
+
+    def of_all(leaf: Array) -> Array:
+        # A sum of what each device puts in its own place is, unlike all_gather, known to be the same on all.
+        places = jnp.zeros((parts, *leaf.shape), leaf.dtype).at[own].set(leaf)
+        return jax.lax.psum(places, axis_name)
+
+    gathered = jax.tree.map(of_all, state)
     merged = jax.tree.map(lambda leaf: leaf[0], gathered)
     for part in range(1, parts):
         merged = accumulator.merge(merged, jax.tree.map(lambda leaf, i=part: leaf[i], gathered))
@@ -169,6 +209,11 @@ def merge_over_axis(accumulator: Accumulator[State, Result], state: State, axis_
 def _zero_mean(stats: ClassStats, shape: tuple[int, ...]) -> MeanState:
     dtype = stats.means.dtype
     return MeanState(jnp.zeros(shape, dtype), jnp.zeros((), dtype))
+
+
+def _add_points(state: MeanState, total: Array, labels: Int[Array, "n"], stats: ClassStats) -> MeanState:
+    total = total + nan_if_out_of_range(labels, stats.counts.shape[0])
+    return MeanState(state.total + total, state.num_points + labels.shape[0])
 
 
 def _add(a: MeanState, b: MeanState) -> MeanState:

@@ -11,7 +11,7 @@ from dnc_jax.collapse.angles import (
     nc2_equinorm_from_stats,
 )
 from dnc_jax.collapse.checks import check_shape
-from dnc_jax.collapse.decision import nearest_of_stats, share
+from dnc_jax.collapse.decision import agreements, disagreements, nearest
 from dnc_jax.collapse.duality import (
     nc3_from_stats,
     nc3_self_duality_from_stats,
@@ -76,7 +76,7 @@ def _collapse_metrics(
     features: Array, labels: Array, num_classes: int, classifier: Array | None, logits: Array | None
 ) -> CollapseMetrics:
     stats = class_stats(features, labels, num_classes)
-    nearest = nearest_of_stats(features, stats)
+    found = nearest(features, stats)
     metrics = CollapseMetrics(
         nc1=whitened_scatter(features, labels, stats, whitening(stats)) / features.shape[0],
         nc1_trace_ratio=nc1_trace_ratio_from_stats(stats),
@@ -87,7 +87,7 @@ def _collapse_metrics(
         nc2_equinorm=nc2_equinorm_from_stats(stats),
         nc2_equiangularity=nc2_equiangularity_from_stats(stats),
         nc2_cosine_std=nc2_cosine_std_from_stats(stats),
-        ncc_accuracy=share(nearest == labels, stats),
+        ncc_accuracy=jnp.mean(agreements(found, labels)),
     )
     if classifier is not None:
         metrics = metrics._replace(
@@ -96,5 +96,5 @@ def _collapse_metrics(
             nc3_uniform_duality=nc3_uniform_duality_from_stats(stats, classifier),
         )
     if logits is not None:
-        metrics = metrics._replace(nc4=share(jnp.argmax(logits, axis=1) != nearest, stats))
+        metrics = metrics._replace(nc4=jnp.mean(disagreements(found, logits)))
     return metrics

@@ -1,11 +1,12 @@
 """NC1: within-class variability, against the spread of the class means."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from dnc_jax.collapse.measuring import measure_points
 from dnc_jax.collapse.statistics import (
@@ -18,7 +19,10 @@ from dnc_jax.collapse.statistics import (
     residuals,
     rows_of_class,
 )
-from dnc_jax.linalg import matmul
+from dnc_jax.linalg import matmul, norm, pinv
+
+# Units of rounding by which an entry of a class mean may be off: partial sums of about 64 rows are rounded.
+ROUNDING_UNITS = 8.0
 
 
 def nc1(
@@ -79,39 +83,59 @@ def whitened_scatter(
 
 @partial(jax.jit, static_argnames="global_mean")
 def whitening(stats: ClassStats, global_mean: GlobalMean = of_classes) -> Float[Array, "d q"]:
-    """Returns W with |W^T r|^2 = |pinv(D^T) r|^2 for every r, D the centered class means as rows."""
+    """Returns W with |W^T r|^2 = |pinv(D^T) r|^2 for every r, D the centered class means as rows.
+
+    Singular values of D that may be rounding of the class means are cut; NaN if that leaves none.
+    """
     means, mask = centered_means(stats, global_mean), present(stats)
     # One scale for all, so that no square over- or underflows; the largest entry, as any would do.
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(means)))
+    tolerance = jax.lax.stop_gradient(_rounding_of_centering(stats, means) / scale)
     means = means / scale
     num_classes, dim = means.shape
-    if num_classes - 1 > dim:
-        return _whitening_of_many(means) / scale
-    # The means have null directions: the weights of mu_G, and absent classes. Adding those makes the QR
-    # factor invertible and, as they are orthogonal to the image of every residual, changes nothing.
+    is_many = num_classes - 1 > dim
+    # Few means have null directions: the weights of mu_G, and absent classes. Adding those makes the triangle
+    # invertible and, as they are orthogonal to the image of every residual, changes nothing.
     weights = global_mean(stats)
     null = jnp.outer(weights, weights) / jnp.sum(weights * weights) + jnp.diag(1.0 - mask)
-    q, r = jnp.linalg.qr(jnp.concatenate([means.T, null.astype(means.dtype)]))
+    matrix = means if is_many else jnp.concatenate([means.T, null.astype(means.dtype)])
+    is_regular = _smallest_singular_value(jax.lax.stop_gradient(matrix)) > tolerance
+    # Under vmap both branches run, and the one not taken must not divide by 0.
+    regular = jnp.where(is_regular, matrix, jnp.eye(*matrix.shape, dtype=matrix.dtype))
 
-    def by_triangle() -> Float[Array, "d k"]:
-        return jsl.solve_triangular(r, q[:dim].T).T
+    def by_triangle() -> Float[Array, "d q"]:
+        q, r = jnp.linalg.qr(regular)
+        inverse = _inverse_of_triangle(r)
+        return inverse if is_many else matmul(q[:dim], inverse.T)
 
-    return jax.lax.cond(_is_regular(r, dim), by_triangle, lambda: jnp.linalg.pinv(means)) / scale
+    def by_singular_values() -> Float[Array, "d q"]:
+        inverse = pinv(means, tolerance)
+        inverse = jnp.where(jnp.any(inverse != 0), inverse, jnp.nan)
+        basis, _ = jnp.linalg.qr(jax.lax.stop_gradient(means))
+        # The basis holds the image of every residual, so that it changes no distance, nor its derivative.
+        return matmul(inverse, basis) if is_many else inverse
+
+    return jax.lax.cond(is_regular, by_triangle, by_singular_values) / scale
 
 
-def _whitening_of_many(means: Float[Array, "k d"]) -> Float[Array, "d d"]:
-    r = jnp.linalg.qr(means, mode="r")
+def _rounding_of_centering(stats: ClassStats, centered: Float[Array, "k d"]) -> Float[Array, ""]:
+    """Returns what rounding may add to a singular value of the centered class means.
 
-    def by_triangle() -> Float[Array, "d d"]:
-        return jsl.solve_triangular(r, jnp.eye(r.shape[0], dtype=r.dtype))
-
-    return jax.lax.cond(_is_regular(r, means.shape[0]), by_triangle, lambda: jnp.linalg.pinv(r))
-
-
-def _is_regular(r: Float[Array, "q q"], num_rows: int) -> Bool[Array, ""]:
-    """Returns whether the triangle of a matrix of num_rows rows can be inverted.
-
-    Singular values are only for linearly dependent means: a solve is faster and more exact.
+    That of the factorisation, in units of their norm, and that of means which lie far from zero: a matrix
+    of k x d entries of size e has norm (sqrt k + sqrt d) e.
     """
-    pivots = jnp.abs(jnp.diagonal(r))
-    return jnp.min(pivots) > max(num_rows, r.shape[0]) * jnp.finfo(r.dtype).eps * jnp.max(pivots)
+    num_classes, dim = centered.shape
+    entries = (math.sqrt(num_classes) + math.sqrt(dim)) * jnp.max(jnp.abs(stats.means))
+    return ROUNDING_UNITS * jnp.finfo(centered.dtype).eps * (norm(centered) + entries)
+
+
+def _smallest_singular_value(matrix: Float[Array, "m q"]) -> Float[Array, ""]:
+    """Returns a lower bound of the smallest singular value: 1 / |R^-1|_F, R the triangle of the matrix.
+
+    Pivots would not do: that of a dependent column may lie far above its singular value.
+    """
+    return 1 / norm(_inverse_of_triangle(jnp.linalg.qr(matrix, mode="r")))
+
+
+def _inverse_of_triangle(r: Float[Array, "q q"]) -> Float[Array, "q q"]:
+    return jsl.solve_triangular(r, jnp.eye(r.shape[0], dtype=r.dtype))

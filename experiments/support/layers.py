@@ -89,8 +89,8 @@ def measure_test(
         values[stage] = {
             f"test_{name}": metric(features, labels, num_classes) for name, metric in METRICS.items()
         }
-        means = class_stats(getattr(train_stages, stage), train_labels, num_classes).means
-        values[stage]["test_nc4"] = decision_mismatch(features, means, logits)
+        stats = class_stats(getattr(train_stages, stage), train_labels, num_classes)
+        values[stage]["test_nc4"] = decision_mismatch(features, stats, logits)
     values[MACHINE] = {"test_accuracy": accuracy(logits, labels)}
     return values
 

@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnc_jax import class_stats, decision_mismatch, nc4, nearest_class_mean
+from dnc_jax import (
+    class_stats,
+    decision_mismatch,
+    nc4,
+    nc4_per_class,
+    ncc_accuracy_by_depth,
+    nearest_class_mean,
+)
 from tests import collapse_oracles
 from tests.builders import as_a_user, class_clouds
 from tests.instances import DTYPES
@@ -80,3 +87,57 @@ def test_logits_and_labels_that_do_not_fit_are_refused():
         nc4(features, labels, 3, logits[:, :2])
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2: got 1 outside, the first 3 at row 4"):
         nc4(features, labels.at[4].set(3), 3, logits)
+
+
+@pytest.mark.parametrize("where", ["features", "logits"])
+def test_points_that_nobody_decides_are_refused_and_nan_under_a_trace(where):
+    features, labels, logits = map(jnp.asarray, case())
+    stats = class_stats(features, labels, 3)
+    bad = {"features": features, "logits": logits}
+    bad[where] = bad[where].at[5, 1].set(jnp.nan)
+    named = "features" if where == "features" else "(classifier or )?logits"
+    message = rf"{named} must be finite: got 1 NaN or infinite values in 1 rows, the first in row 5"
+
+    def of_points(metric):
+        return lambda features, logits: metric(features, labels, 3, logits)
+
+    for measure in (
+        of_points(nc4),
+        of_points(nc4_per_class),
+        lambda features, logits: decision_mismatch(features, stats, logits),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measure(**bad)
+        assert np.all(np.isnan(jax.jit(measure)(**bad)))
+    if where == "features":
+        with pytest.raises(ValueError, match=message):
+            nearest_class_mean(bad["features"], stats)
+        found = jax.jit(nearest_class_mean)(bad["features"], stats)
+        assert found[5] == -1
+        assert np.sum(found == -1) == 1
+
+
+def test_masked_logits_decide():
+    features, labels, logits = map(jnp.asarray, case())
+    masked = jnp.where(logits < 0, -jnp.inf, logits)
+    assert nc4(features, labels, 3, masked) == nc4(features, labels, 3, logits)
+
+
+def test_shapes_and_dtypes_that_no_decision_can_be_made_of_are_refused():
+    features, labels, logits = map(jnp.asarray, case())
+    with as_a_user(), pytest.raises(ValueError, match=r"features must have 6 columns: got shape \(28, 5\)"):
+        nearest_class_mean(features[:, :5], features[:3])
+    with (
+        as_a_user(),
+        pytest.raises(ValueError, match=r"class_means must be a matrix of floats: got shape \(6,\)"),
+    ):
+        decision_mismatch(features, features[0], logits)
+    with (
+        as_a_user(),
+        pytest.raises(ValueError, match="features must be floats and labels integers: got uint8"),
+    ):
+        nc4(features.astype("uint8"), labels, 3, logits)
+    with as_a_user(), pytest.raises(ValueError, match=r"labels integers: got float64 and float32"):
+        nc4(features, labels.astype("float32"), 3, logits)
+    with pytest.raises(ValueError, match="layers must hold the features of at least one layer: got none"):
+        ncc_accuracy_by_depth([], labels, 3)

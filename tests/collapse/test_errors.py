@@ -24,7 +24,7 @@ def test_values_that_nothing_can_be_measured_on_are_explained(case):
     for bad, message in (
         (
             features.at[7, 2].set(jnp.nan),
-            r"features must be finite: got 1 NaN or infinite values, the first in row 7",
+            r"features must be finite: got 1 NaN or infinite values in 1 rows, the first in row 7",
         ),
         (features.at[3].set(jnp.inf), r"features must be finite: got 6 .* row 3"),
     ):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import (
+    NumericalError,
     Stages,
     class_stats,
     collapse_attribution,
@@ -30,7 +31,10 @@ def test_nc5_is_the_mean_absolute_cosine_with_uncentered_means():
         nc5(jnp.asarray(means), jnp.asarray(foreign)), np.abs(cosines).mean(), rtol=1e-12
     )
     assert np.isfinite(jax.grad(nc5)(jnp.asarray(means), jnp.zeros((3, 6)))).all()
-    with as_a_user(), pytest.raises(ValueError, match=r"dimension of the class means .*: got 5, expected 6"):
+    with (
+        as_a_user(),
+        pytest.raises(ValueError, match=r"ood_features must have 6 columns: got shape \(3, 5\)"),
+    ):
         nc5(jnp.asarray(means), jnp.ones((3, 5)))
 
 
@@ -78,3 +82,26 @@ def test_nearest_class_mean_accuracy_by_depth():
     found = ncc_accuracy_by_depth([jnp.asarray(features) for features, _ in layers], labels, 3)
     assert found.shape == (2,)
     assert found[0] == ncc_accuracy(jnp.asarray(layers[0][0]), labels, 3) < found[1] == 1
+
+
+def test_what_no_score_can_be_made_of_is_refused():
+    means = jnp.asarray(simplex_means(4, 6))
+    with pytest.raises(
+        ValueError, match="ood_features must be finite: got 2 NaN or infinite values in 1 rows"
+    ):
+        nc5(means, jnp.ones((3, 6)).at[1, 2:4].set(jnp.inf))
+    with pytest.raises(ValueError, match="ood_features must hold at least one point: got none"):
+        nc5(means, jnp.ones((0, 6)))
+    for call in (
+        lambda: nc5(means[0], jnp.ones((3, 6))),
+        lambda: neco_score(means[0], jnp.eye(6)),
+        lambda: principal_directions(means[0], 2),
+    ):
+        with as_a_user(), pytest.raises(ValueError, match=r"must be a matrix of floats: got shape \(6,\)"):
+            call()
+    together = class_stats(jnp.ones((4, 6)), jnp.arange(4), 4)
+    with pytest.raises(
+        NumericalError, match="the 4 class means must not all coincide: got a simplex of radius 0"
+    ):
+        simplex_distance_score(means, together)
+    assert np.all(np.isnan(jax.jit(simplex_distance_score)(means, together)))

@@ -89,13 +89,73 @@ def test_devices_merge_their_parts_over_an_axis(accumulator):
         return merge_over_axis(accumulator, state, "n")
 
     rows = PartitionSpec("n")
-    everywhere = jax.shard_map(
-        local, mesh=mesh, in_specs=(rows, rows), out_specs=PartitionSpec(), check_vma=False
-    )
+    everywhere = jax.shard_map(local, mesh=mesh, in_specs=(rows, rows), out_specs=PartitionSpec())
     found = jax.jit(everywhere)(features, labels)
     whole = accumulator.update(accumulator.init(), features, labels)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_devices_scan_their_parts_before_they_merge():
+    features, labels = data()
+    mesh = jax.make_mesh((8,), ("n",), axis_types=(AxisType.Auto,))
+
+    def local(features, labels):
+        start = jax.lax.pcast(STATS.init(), "n", to="varying")
+        parts = features.reshape(3, 2, DIM), labels.reshape(3, 2)
+        state, _ = jax.lax.scan(lambda state, part: (STATS.update(state, *part), None), start, parts)
+        return merge_over_axis(STATS, state, "n")
+
+    rows = PartitionSpec("n")
+    everywhere = jax.shard_map(local, mesh=mesh, in_specs=(rows, rows), out_specs=PartitionSpec())
+    found = jax.jit(everywhere)(features, labels)
+    for a, b in zip(found, class_stats(features, labels, 4), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def all_accumulators():
+    stats = class_stats(*data(), 4)
+    return [(STATS, 0), (SCATTER, 0), (accumulate_nc1(stats), 0), (accumulate_decisions(stats), 4)]
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_an_empty_batch_changes_nothing(which):
+    accumulator, num_logits = all_accumulators()[which]
+    features, labels = data()
+    logits = (jnp.ones((48, num_logits)),) if num_logits else ()
+    state = accumulator.update(accumulator.init(), features, labels, *logits)
+    after = accumulator.update(state, features[:0], labels[:0], *(a[:0] for a in logits))
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_labels_out_of_range_are_refused_and_nan_under_a_trace(which):
+    accumulator, num_logits = all_accumulators()[which]
+    features, labels = data()
+    logits = (jnp.ones((48, num_logits)),) if num_logits else ()
+    bad = labels.at[7].set(4)
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.3: got 1 outside, the first 4 at row 7"):
+        accumulator.update(accumulator.init(), features, bad, *logits)
+    state = jax.jit(accumulator.update)(accumulator.init(), features, bad, *logits)
+    value = accumulator.compute(state)
+    assert np.any(np.isnan(value.counts if accumulator is STATS else value))
+
+
+def test_accumulators_of_nothing_are_refused():
+    for call in (lambda: accumulate_class_stats(0, 3), lambda: accumulate_scatter(4, 0)):
+        with pytest.raises(ValueError, match="num_classes and dim must be at least 1: got"):
+            call()
+    one = class_stats(jnp.ones((3, 2)), jnp.zeros(3, int), 1)
+    with pytest.raises(ValueError, match="num_classes must be at least 2 for a collapse metric: got 1"):
+        accumulate_nc1(one)
+
+
+def test_held_out_points_that_are_not_finite_are_not_counted_as_decided():
+    features, labels = data()
+    accumulator = accumulate_decisions(class_stats(features, labels, 4))
+    state = accumulator.update(accumulator.init(), features.at[3, 1].set(jnp.nan), labels, jnp.ones((48, 4)))
+    assert np.all(np.isnan(accumulator.compute(state)))
 
 
 def test_second_passes_add_under_psum():
