@@ -30,9 +30,9 @@ def numbers(line: str) -> list[float]:
     return [float(number) for number in re.findall(r"(?<= )-?\d[\d.e+-]*\b", line)]
 
 
-def test_the_guide_has_three_examples():
-    assert len(EXAMPLES) == 3
-    assert GUIDE.count("```python") == 3
+def test_the_guide_has_four_examples():
+    assert len(EXAMPLES) == 4
+    assert GUIDE.count("```python") == 4
 
 
 def test_collapse_is_measured_in_a_flax_loop(capsys):
@@ -63,6 +63,14 @@ def test_streaming_equals_the_whole(tmp_path, monkeypatch, capsys):
     points = jnp.asarray(features), jnp.asarray(labels)
     expected = [float(metric(*points, 10)) for metric in metrics]
     np.testing.assert_allclose(numbers(capsys.readouterr().out), expected, rtol=1e-4)
+
+
+def test_devices_agree(capsys):
+    run("several devices")
+    values = [numbers(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(values) == 3
+    for spread, one in values:
+        assert spread == pytest.approx(one, abs=2e-4)
 
 
 def test_every_row_names_a_public_function():
