@@ -53,7 +53,7 @@ class TrainState(NamedTuple):
 
 
 def squared_error(logits: Float[Array, "n k"], labels: Int[Array, "n"]) -> Float[Array, "n"]:
-    """Returns for each point the mean over classes of (logit - target)^2, +1 the target of its class, else -1.
+    """Returns the mean over classes of (logit - target)^2 of each point, the target +1 at its class, else -1.
 
     References:
         Beaglehole, Sukenik, Mondelli and Belkin (2024).
@@ -107,6 +107,11 @@ def make_optimizer(
         return optax.adamw(learning_rate, weight_decay=weight_decay)
     inner = optax.adam(learning_rate) if name == "adam" else optax.sgd(learning_rate, momentum or None)
     return optax.chain(optax.add_decayed_weights(weight_decay), inner) if weight_decay else inner
+
+
+def rate_of(learning_rate: LearningRate, step: int) -> float:
+    """Returns the learning rate of a step, counted from 0."""
+    return float(jnp.asarray(learning_rate(step))) if callable(learning_rate) else learning_rate
 
 
 def init_state(params: PyTree, stats: PyTree, optimizer: optax.GradientTransformation) -> TrainState:

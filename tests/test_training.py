@@ -28,7 +28,7 @@ class Linear:
     def train(self, params, stats, x):
         return x @ params, stats + 1
 
-    def predict(self, params, stats, x):
+    def predict(self, params, _stats, x):
         return x @ params
 
 
@@ -116,7 +116,7 @@ def test_a_network_learns_classes_that_can_be_told_apart():
     state = init_state(params, stats, optimizer)
     for epoch in range(20):
         key = jax.random.fold_in(jax.random.key(0), epoch)
-        state, losses = train_epoch(network, optimizer, squared_error, state, x, labels, key, 32)
+        state, _ = train_epoch(network, optimizer, squared_error, state, x, labels, key, 32)
     found = evaluate(network, squared_error, state, x, labels)
     assert found.accuracy == 1
     assert found.loss < 0.1

@@ -1,27 +1,15 @@
 """Flax modules as pure functions of their parameters, which is how everything else here sees them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
 
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dnc_jax.networks.layers import Dense
+
 
 class Frozen(nnx.Variable[Array]):
     """A variable that no optimizer changes, such as the weights of a fixed classifier head."""
-
-
-class LayeredModule(Protocol):
-    """A module that also gives its layers as pure functions of one example, composed first to last."""
-
-    @property
-    def layers(self) -> Sequence[Callable[[Array], Array]]:
-        """The layers in evaluation, with their current weights."""
-        ...
-
-
-Network = TypeVar("Network", bound=nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +39,7 @@ class Functional:
         network.eval()
         return network(x)
 
-    def layers(self, params: nnx.State, stats: nnx.State) -> list[Callable[[Array], Array]]:
+    def layers(self, params: nnx.State, stats: nnx.State) -> list[Dense]:
         """Returns the layers in evaluation mode, pure functions of one example that compose to predict."""
         network = nnx.merge(self.graph, params, stats)
         network.eval()

@@ -1,5 +1,7 @@
 """Multi-layer perceptrons, alone or on top of convolutional layers."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -61,7 +63,7 @@ class MLP(nnx.Module):
         return [*hidden, _dense(self.head, identity)]
 
 
-def _dense(layer: nnx.Linear | ETFHead, activation: object) -> Dense:
+def _dense(layer: nnx.Linear | ETFHead, activation: Callable[[Array], Array]) -> Dense:
     weights = layer.kernel[...]
     bias = jnp.zeros(weights.shape[1], weights.dtype) if layer.bias is None else layer.bias[...]
     return Dense(weights, bias, activation)
