@@ -163,6 +163,12 @@ def check_options(config: Config) -> None:
     options.check_sizes(**{name: getattr(config, name) for name in counts})
     options.check_positive(learning_rate=config.learning_rate, init_gain=config.init_gain)
     options.check_seeds(config.seeds)
+    make_optimizer(
+        config.optimizer,
+        config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
     if config.warmup_epochs and config.schedule != "cosine":
         raise ValueError(f"--warmup-epochs is an option of --schedule=cosine: got {config.warmup_epochs}")
     if not 0 <= config.warmup_epochs < config.epochs:

@@ -121,8 +121,8 @@ def ansatz_row(config: dict[str, Any], rows: list[Row]) -> tuple[Figure, Table]:
     left.set(title=f"epoch {last[0]['epoch']}", xlabel="layer", ylabel=r"tr $\Sigma_W$ / tr $\Sigma_B$")
     middle.set(title="weights against AGOP", xlabel="layer", ylabel="Pearson correlation of the entries")
     right.set(title="loss", xlabel="epoch", ylabel=f"{config['loss'].replace('_', '-')} loss")
-    left.set_xticks(range(1, config["depth"] + 1))
-    middle.set_xticks(range(1, config["depth"] + 2))
+    for axes in (left, middle):
+        axes.set_xticks(range(1, config["depth"] + 2))
     left.legend(handles=_handles({LABELS[s]: STAGE_STYLES[s] for s in STAGES}))
     middle.legend(handles=_handles({style.label: style for style in ANSATZ.values()}))
     solid, dashed = (Line2D([], [], color="#333333", linestyle=line) for line in ("-", "--"))
