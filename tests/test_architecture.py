@@ -33,6 +33,8 @@ ARROWS = {
     "features": {"linalg", "types"},
     "rfm": {"machine", "agop", "kernels", "linalg", "errors", "types"},
     "deep_rfm": {"rfm", "machine", "agop", "kernels", "features", "linalg", "errors", "types"},
+    "networks": {"collapse", "checks", "linalg", "types"},
+    "training": {"chunking", "errors", "types"},
     "collapse": {"checks", "chunking", "linalg", "errors", "types"},
 }
 ONLY_IN_EXPERIMENTS = {"tyro", "rich", "matplotlib", "pathlib", "time", "argparse", "sys", "os", "datetime"}

@@ -43,10 +43,14 @@ class Run:
         """Returns the file of what figures show of a layer of the first seed, counted from 1."""
         return self.workdir / "arrays" / f"layer_{layer:02d}.npz"
 
-    def owner(self, seed: int, layer: int) -> str:
-        """Returns whose the file of a layer is: this configuration's, this seed's, this layer's."""
+    def epochs(self, seed: int) -> Path:
+        """Returns the folder of the checkpoints of a network's training."""
+        return self.workdir / "checkpoints" / f"seed_{seed}"
+
+    def owner(self, seed: int, layer: int | None = None) -> str:
+        """Returns whose a checkpoint is: this configuration's, this seed's and, if given, this layer's."""
         config = hashlib.sha256((self.workdir / "config.json").read_bytes()).hexdigest()
-        return f"layer {layer} of seed {seed} of the run {config[:16]}"
+        return ("" if layer is None else f"layer {layer} of ") + f"seed {seed} of the run {config[:16]}"
 
     def log(self, rows: Iterable[Row]) -> None:
         """Appends rows to metrics.jsonl and flushes them to the disk."""

@@ -25,7 +25,7 @@ def closing_line(rows: Iterable[Row], workdir: Path) -> str:
     mark = BELOW_FLOOR if is_below else ""
     lines = [
         f"\nNC1 went from {first:.2g} at the input to {mark}{last:.2g} after {depth} layers, "
-        f"{mark}{_factor(first, last)} (mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}).",
+        f"{mark}{change(first, last)} (mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}).",
         f"The linear stage, M^(1/2) x, lowered it in {lowered['linear']} of {len(pairs)} layers; "
         f"the nonlinear stage, phi, in {lowered['nonlinear']}.",
     ]
@@ -37,5 +37,6 @@ def closing_line(rows: Iterable[Row], workdir: Path) -> str:
     return "\n".join(lines)
 
 
-def _factor(first: float, last: float) -> str:
+def change(first: float, last: float) -> str:
+    """Returns by which factor a number fell or rose, in words."""
     return f"{first / last:.3g} times smaller" if last < first else f"{last / first:.3g} times larger"

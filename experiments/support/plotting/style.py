@@ -69,6 +69,11 @@ def set_title(figure: Figure, headline: str, config: RunConfig, seeds: Sequence[
         f"{plain_name(config.dataset)}, n = {config.num_train:,}, {plain_name(config.kernel)} kernel "
         f"(bandwidth {config.bandwidth:g}), ridge {config.ridge:g}, {config.precision}, {_seed_text(seeds)}"
     )
+    set_headline(figure, headline, setting)
+
+
+def set_headline(figure: Figure, headline: str, setting: str) -> None:
+    """Returns nothing; writes a headline, and below it the setting of a run in words."""
     # The layout makes room for a suptitle only, so its blank second line holds the place of the setting.
     title = figure.suptitle(f"{headline}\n ", fontsize=12.5, fontweight="bold", linespacing=1.4)
     # A dataset's name may hold dollar signs, which must not start a formula.

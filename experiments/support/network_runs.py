@@ -1,0 +1,173 @@
+"""The epochs of a network's run: trained, measured, recorded, saved, and resumed after any kill."""
+
+import dataclasses
+import time
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from optax import GradientTransformation
+
+from dnc_jax.networks import Functional
+from dnc_jax.training import (
+    LearningRate,
+    Loss,
+    TrainState,
+    check_losses,
+    evaluate,
+    init_state,
+    rate_of,
+    train_epoch,
+)
+from experiments.support import network_measures as measures
+from experiments.support.checkpoint import CheckpointError
+from experiments.support.epoch_table import EpochTable
+from experiments.support.layers import Points
+from experiments.support.records import Row, Run
+from experiments.support.training_checkpoint import load_epoch, save_epoch, saved_epochs
+
+# Points whose gradients, for every output, are held at once.
+AGOP_BATCH = 256
+# Rows of an evaluation that are held at once.
+EVALUATED = 1024
+# Independent random streams of one seed.
+WEIGHTS, ORDER = range(2)
+
+
+class Schedule(Protocol):
+    """Options that say how many epochs there are and what happens in which."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training points."""
+        ...
+
+    @property
+    def measure_every(self) -> int:
+        """Epochs between measurements."""
+        ...
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Epochs between checkpoints."""
+        ...
+
+    @property
+    def num_measured(self) -> int:
+        """Training points that are measured."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Points of a step."""
+        ...
+
+    @property
+    def restart_optimizer(self) -> bool:
+        """Whether every epoch starts the optimizer anew."""
+        ...
+
+    @property
+    def resume(self) -> bool:
+        """Whether to continue from checkpoints."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Everything that the epochs of a run share."""
+
+    schedule: Schedule
+    run: Run
+    table: EpochTable
+    train: Points
+    test: Points
+    num_classes: int
+    optimizer: GradientTransformation
+    loss: Loss
+    rate: LearningRate
+
+
+def weights_key(seed: int) -> jax.Array:
+    """Returns the key that the weights of a seed are drawn with."""
+    return jax.random.fold_in(jax.random.key(seed), WEIGHTS)
+
+
+def run_seed(
+    session: Session, seed: int, network: Functional, params: nnx.State, stats: nnx.State
+) -> list[Row]:
+    """Trains a network from its first epoch or its last checkpoint; returns all rows of the seed."""
+    schedule, run, table = session.schedule, session.run, session.table
+    initial = [layer.weights for layer in network.layers(params, stats)]
+    fresh = init_state(jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, stats), session.optimizer)
+    table.header(seed)
+    done, state, rows = load(session, seed, fresh) if schedule.resume else (-1, fresh, [])
+    run.log(rows)
+    table.rows(rows)
+    for epoch in range(done + 1, schedule.epochs + 1):
+        began = time.perf_counter()
+        if epoch:
+            state = train(session, network, state, seed, epoch)
+        trained = time.perf_counter()
+        new_rows = measure(session, network, state, initial, seed, epoch)
+        measured = time.perf_counter()
+        run.log(new_rows)
+        rows = rows + new_rows
+        if epoch and (epoch % schedule.checkpoint_every == 0 or epoch == schedule.epochs):
+            save_epoch(run.epochs(seed), epoch, state, rows, run.owner(seed))
+        timing = {"seed": seed, "epoch": epoch, "train_seconds": trained - began}
+        run.log_timing(timing | {"measure_seconds": measured - trained})
+        table.rows(new_rows, measured - began)
+    return rows
+
+
+def load(session: Session, seed: int, fresh: TrainState) -> tuple[int, TrainState, list[Row]]:
+    """Returns the last epoch that can be read, its state and the rows until then; if none, -1 and fresh."""
+    for path in reversed(saved_epochs(session.run.epochs(seed))):
+        try:
+            return load_epoch(path, fresh, session.run.owner(seed))
+        except CheckpointError as error:
+            session.table.say(f"{error}; going back to the checkpoint before it")
+    return -1, fresh, []
+
+
+def train(session: Session, network: Functional, state: TrainState, seed: int, epoch: int) -> TrainState:
+    """Returns the state after one more epoch.
+
+    Raises:
+        TrainingError: If a loss is NaN or infinite.
+    """
+    first_step = int(state.step)
+    if session.schedule.restart_optimizer:
+        state = state._replace(opt_state=session.optimizer.init(state.params))
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), ORDER), epoch)
+    points = session.train.x, session.train.labels
+    size = session.schedule.batch_size
+    state, losses = train_epoch(network, session.optimizer, session.loss, state, *points, key, size)
+    check_losses(losses, epoch=epoch, first_step=first_step, rate=rate_of(session.rate, first_step))
+    return state
+
+
+def measure(
+    session: Session, network: Functional, state: TrainState, initial: list[jax.Array], seed: int, epoch: int
+) -> list[Row]:
+    """Returns loss and accuracy after an epoch, and everything else where the epoch is one to measure."""
+    schedule, train, test = session.schedule, session.train, session.test
+    on_train = evaluate(network, session.loss, state, train.x, train.labels, batch_size=EVALUATED)
+    values = {"train_loss": on_train.loss, "train_accuracy": on_train.accuracy}
+    found: list[measures.Measured] = [{(len(initial), measures.NETWORK): values}]
+    if epoch % schedule.measure_every == 0 or epoch == schedule.epochs:
+        on_test = evaluate(network, session.loss, state, test.x, test.labels, batch_size=EVALUATED)
+        values |= {"test_loss": on_test.loss, "test_accuracy": on_test.accuracy}
+        layers = network.layers(state.params, state.stats)
+        x, labels = train.x[: schedule.num_measured], train.labels[: schedule.num_measured]
+        found += [
+            measures.measure_collapse(layers, x, labels, session.num_classes),
+            measures.measure_held_out(layers, test.x, test.labels, x, labels, session.num_classes),
+            measures.measure_ansatz(layers, initial, x, min(AGOP_BATCH, len(x)), epoch > 0),
+        ]
+    rows, undefined = measures.to_rows(seed, epoch, *found)
+    if undefined:
+        session.table.say(f"epoch {epoch}: not defined, and left out: {', '.join(undefined)}")
+    return rows

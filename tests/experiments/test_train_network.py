@@ -1,0 +1,200 @@
+"""The training experiment on small data: records, resumption after every kill, options, refusals."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dnc_jax.training import TrainingError
+from experiments import train_network
+from experiments.support import network_runs, training_checkpoint
+from experiments.support.records import RecordsError
+
+SMALL = train_network.Config(
+    dataset="digits",
+    num_train=96,
+    num_test=40,
+    depth=2,
+    width=24,
+    init_gain=1.0,
+    learning_rate=5e-3,
+    epochs=4,
+    measure_every=3,
+    checkpoint_every=2,
+    batch_size=40,
+    num_measured=64,
+    seeds=(0, 1),
+    precision="float64",
+)
+
+
+def rows(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def run(workdir: Path, **changes) -> Path:
+    out = train_network.main(dataclasses.replace(SMALL, workdir=workdir, **changes))
+    assert out == workdir
+    return out
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    return run(tmp_path_factory.mktemp("finished"))
+
+
+def test_every_epoch_has_loss_and_accuracy_and_the_measured_ones_everything(finished):
+    found: dict[int, set] = {}
+    for row in rows(finished):
+        assert np.isfinite(row["value"])
+        if row["seed"] == 1:
+            found.setdefault(row["epoch"], set()).add((row["layer"], row["stage"], row["metric"]))
+    assert sorted(found) == [0, 1, 2, 3, 4]
+    assert found[1] == found[2] == {(3, "network", "train_loss"), (3, "network", "train_accuracy")}
+    for epoch in (0, 3, 4):
+        for metric in ("nc1", "nc1_trace_ratio", "nc2", "test_nc1", "test_nc2"):
+            places = {(layer, stage) for layer, stage, name in found[epoch] if name == metric}
+            stages = {(n, s) for n in (1, 2) for s in ("input", "linear", "nonlinear")}
+            assert places - {(3, "input")} == stages, metric
+        for metric in ("nc3", "nc4", "test_nc4"):
+            assert (3, "input", metric) in found[epoch]
+        for metric in ("nfa_correlation", "nfa_correlation_root", "cosine_nfa"):
+            assert {(n, "weights", metric) for n in (1, 2, 3)} <= found[epoch]
+        changed = {(n, "weights", "centered_nfa_correlation_root") for n in (1, 2, 3)}
+        assert changed <= found[epoch] if epoch else not changed & found[epoch]
+
+
+def test_training_learns_and_weights_are_drawn_by_seed(finished):
+    def value(seed, epoch, metric, layer=3, stage="network"):
+        place = {"seed": seed, "epoch": epoch, "metric": metric, "layer": layer, "stage": stage}
+        (found,) = (r["value"] for r in rows(finished) if place.items() <= r.items())
+        return found
+
+    for seed in (0, 1):
+        assert value(seed, 4, "train_loss") < value(seed, 0, "train_loss") / 2
+        assert value(seed, 4, "train_accuracy") > value(seed, 0, "train_accuracy")
+    assert value(0, 0, "train_loss") != value(1, 0, "train_loss")
+    # What a layer passes on is what the next one receives.
+    assert value(0, 4, "nc1", 1, "nonlinear") == pytest.approx(value(0, 4, "nc1", 2, "input"), rel=1e-9)
+
+
+def test_figures_and_tables_are_drawn(finished):
+    names = {path.name for path in (finished / "figures").iterdir()}
+    stems = ("collapse_by_epoch", "ansatz_by_layer")
+    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf", "csv")}
+    header = (finished / "figures" / "collapse_by_epoch.csv").read_text().splitlines()[0]
+    assert header == "layer,epoch,stage,metric,mean,min,max,num_seeds"
+
+
+class Killed(BaseException):
+    """A kill, which no handler of the program sees."""
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+def test_a_run_killed_before_or_after_a_checkpoint_resumes_to_the_same_records(
+    finished, tmp_path, monkeypatch, number
+):
+    # Four checkpoints: epochs 2 and 4 of two seeds. Killed before the odd ones are written, after the even.
+    saved, save = [], training_checkpoint.save_epoch
+
+    def dying(*args):
+        saved.append(args)
+        if len(saved) == number and number % 2:
+            raise Killed
+        save(*args)
+        if len(saved) == number:
+            raise Killed
+
+    monkeypatch.setattr(network_runs, "save_epoch", dying)
+    with pytest.raises(Killed):
+        run(tmp_path / "run")
+    monkeypatch.setattr(network_runs, "save_epoch", save)
+    run(tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    last = workdir / "checkpoints" / "seed_0" / "epoch_00004"
+    for path in (p for p in last.rglob("*") if p.is_file() and p.stat().st_size > 200):
+        path.write_bytes(path.read_bytes()[:100])
+    run(workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    out = capsys.readouterr().out
+    assert "epoch_00004 is damaged" in out
+    assert "going back to the checkpoint before it" in out
+
+
+def test_checkpoints_of_another_seed_are_not_taken(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    folder = workdir / "checkpoints"
+    shutil.rmtree(folder / "seed_0")
+    shutil.copytree(folder / "seed_1", folder / "seed_0")
+    run(workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    assert "is of seed 1 of the run" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_checkpoint(tmp_path):
+    bad = {"optimizer": "sgd", "learning_rate": 1e150, "seeds": (0,), "checkpoint_every": 1}
+    message = r"the loss is (nan|inf) at step \d+, in epoch \d+, with learning rate 1e\+150; lower it"
+    with pytest.raises(TrainingError, match=message):
+        run(tmp_path / "run", **bad)
+    measured = [r for r in rows(tmp_path / "run") if r["metric"] == "nc1"]
+    assert measured[0]["epoch"] == 0
+    assert (tmp_path / "run" / "figures" / "collapse_by_epoch.png").exists()
+
+
+def test_options_decide_numbers_and_other_options_are_another_run(finished):
+    with pytest.raises(RecordsError, match=r"learning_rate: 0\.005 there, 0\.1 now"):
+        run(finished, learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "--epochs must be at least 1: got 0"),
+        ({"learning_rate": 0.0}, "--learning-rate must be positive: got 0"),
+        ({"warmup_epochs": 1}, "--warmup-epochs is an option of --schedule=cosine: got 1"),
+        ({"schedule": "cosine", "warmup_epochs": 4}, r"--warmup-epochs must lie in 0\.\.3"),
+        ({"schedule": "cosine", "restart_optimizer": True}, "--restart-optimizer starts the schedule anew"),
+        ({"momentum": 0.9}, r"momentum is an option of sgd: got 0\.9 for adam"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": "cross_entropy", "optimizer": "adamw", "weight_decay": 0.01},
+        {
+            "optimizer": "sgd",
+            "momentum": 0.9,
+            "learning_rate": 0.05,
+            "schedule": "cosine",
+            "warmup_epochs": 1,
+        },
+        {"restart_optimizer": True, "precision": "float32"},
+    ],
+    ids=["adamw", "sgd", "restarts"],
+)
+def test_every_option_reaches_the_numbers(finished, tmp_path, changes):
+    run(tmp_path / "run", seeds=(0,), **changes)
+    ours, default = rows(tmp_path / "run"), rows(finished)
+    last = [r["value"] for r in ours if r["epoch"] == 4 and r["metric"] == "train_loss"]
+    theirs = [r["value"] for r in default if r["epoch"] == 4 and r["metric"] == "train_loss"]
+    assert last[0] != theirs[0]
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    config = dataclasses.replace(SMALL, workdir=tmp_path / "run", dry_run=True)
+    assert train_network.main(config) is None
+    assert "learning_rate" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
