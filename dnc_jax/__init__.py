@@ -13,9 +13,11 @@ from dnc_jax.ansatz import (
     cosine_nfa,
     nfa_correlation,
     nfm,
+    principal_columns,
     subspace_alignment,
     svd_stages,
 )
+from dnc_jax.ansatz_factors import agop_factor, cosine_of_grams, pearson_of_grams
 from dnc_jax.collapse import (
     Accumulator,
     Attribution,
@@ -125,6 +127,7 @@ __all__ = [
     "agop",
     "agop_alignment",
     "agop_by_probes",
+    "agop_factor",
     "cdnv_matrix",
     "centered_nfa_correlation",
     "centered_nfc",
@@ -133,6 +136,7 @@ __all__ = [
     "collapse_metrics",
     "cosine",
     "cosine_nfa",
+    "cosine_of_grams",
     "decision_mismatch",
     "deep_rfm_layer_core",
     "effective_rank",
@@ -188,6 +192,8 @@ __all__ = [
     "of_classes",
     "of_points",
     "pearson",
+    "pearson_of_grams",
+    "principal_columns",
     "principal_directions",
     "product_laplace_fourier_features",
     "psd_pinv",

@@ -160,18 +160,21 @@ def svd_stages(
         raise ValueError(
             f"features (n, d) and weights (d, p) must fit: got shapes {features.shape} and {weights.shape}"
         )
-    linear = matmul(features, _principal_columns(weights))
+    linear = matmul(features, principal_columns(weights))
     return Stages(features, linear, activation(matmul(features, weights)))
 
 
 @jax.custom_jvp
-def _principal_columns(weights: Float[Array, "d p"]) -> Float[Array, "d q"]:
-    """Returns V S of the singular value decomposition weights = V S U^T."""
+def principal_columns(weights: Float[Array, "d p"]) -> Float[Array, "d q"]:
+    """Returns V S of the singular value decomposition weights = V S U^T, q = min(d, p) columns.
+
+    What the linear stage multiplies by; columns and their derivative are as `svd_stages` says.
+    """
     vectors, singular, _ = jnp.linalg.svd(weights, full_matrices=False)
     return vectors * singular[None, :]
 
 
-@_principal_columns.defjvp
+@principal_columns.defjvp
 def _principal_columns_jvp(
     primals: tuple[Float[Array, "d p"]], tangents: tuple[Float[Array, "d p"]]
 ) -> tuple[Float[Array, "d q"], Float[Array, "d q"]]:

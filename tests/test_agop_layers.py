@@ -144,7 +144,75 @@ def test_layer_agops_refuse_what_is_no_network():
         layer_agops([], images())
     with pytest.raises(ValueError, match=r"got 5 layers and x of shape \(0, 3, 4, 2\)"):
         layer_agops(layers(), images()[:0])
-    with pytest.raises(ValueError, match=r"must return one array: got tuple from layer 1"):
+    with pytest.raises(
+        ValueError, match=r"the last layer of network must return one array: got a tuple of 2"
+    ):
         layer_agops([lambda h: h, lambda h: (h, h)], images())
+    with pytest.raises(ValueError, match=r"one array, or a tuple of arrays: got dict from layer 0"):
+        layer_agops([lambda h: {"h": h}, lambda h: h["h"]], images())
     with as_a_user(), pytest.raises(ValueError, match=r"batch_size must be at least 1"):
         layer_agops(layers(), images(), batch_size=0)
+
+
+def convolve(filters):
+    def layer(image):
+        strides, numbers = (1, 1), ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            image[None], filters, strides, "VALID", dimension_numbers=numbers
+        )[0]
+
+    return layer
+
+
+def with_filters():
+    rng = np.random.default_rng(3)
+    filters = jnp.asarray(rng.normal(size=(2, 2, 2, 3)))
+    last = jnp.asarray(rng.normal(size=(18, 4)))
+    return filters, [convolve(filters), jnp.tanh, lambda h: h.reshape(-1) @ last]
+
+
+def test_per_position_and_the_weights_of_a_convolution_give_the_agop_of_its_patches():
+    filters, network = with_filters()
+    x = images()
+    patches = np.stack([x[:, i : i + 2, j : j + 2].reshape(16, 8) for i in range(2) for j in range(3)], 1)
+
+    def of_patches(rows):
+        return network[2](jnp.tanh((rows @ filters.reshape(8, 3)).reshape(2, 3, 3)))
+
+    jacobians = np.stack([jax.jacobian(of_patches)(rows) for rows in patches])
+    true = np.einsum("ncpa,ncpb->ab", jacobians, jacobians) / 16
+    agops = layer_agops(network, x, per_position=True, batch_size=5)
+    assert [a.shape for a in agops] == [(2, 2), (3, 3), (3, 3)]
+    weights = filters.reshape(8, 3)
+    np.testing.assert_allclose(weights @ agops[1] @ weights.T, true, rtol=1e-10, atol=1e-12)
+    diagonals = layer_agops(network, x, per_position=True, diagonal=True)
+    for whole, diagonal in zip(agops, diagonals, strict=True):
+        np.testing.assert_allclose(np.diagonal(whole), diagonal, rtol=1e-10)
+
+
+def test_per_position_changes_nothing_for_rows_and_numbers():
+    network = [lambda h: jnp.sin(h), lambda h: jnp.sum(h**2), lambda h: h**2]
+    x = images().reshape(16, -1)
+    for a, b in zip(layer_agops(network, x), layer_agops(network, x, per_position=True), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_array_that_is_carried_past_a_layer_counts_for_those_that_use_it():
+    rng = np.random.default_rng(0)
+    first, second = (jnp.asarray(rng.normal(size=(6, 6))) for _ in range(2))
+    x = images().reshape(-1, 6)
+    network = [
+        lambda h: (h @ first, h),
+        lambda state: (jnp.tanh(state[0]) @ second, state[1]),
+        lambda state: jax.nn.relu(state[0] + state[1]),
+    ]
+
+    def whole(h):
+        return jax.nn.relu(jnp.tanh(h @ first) @ second + h)
+
+    got = layer_agops(network, x, batch_size=7)
+    np.testing.assert_allclose(got[0], agop(whole, x), rtol=1e-10, atol=1e-12)
+    inside = jax.vmap(jax.jacobian(lambda z, h: jax.nn.relu(jnp.tanh(z) @ second + h)))(x @ first, x)
+    np.testing.assert_allclose(
+        got[1], np.einsum("nca,ncb->ab", inside, inside) / len(x), rtol=1e-10, atol=1e-12
+    )

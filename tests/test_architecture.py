@@ -30,6 +30,7 @@ ARROWS = {
     "agop_estimates": {"jacobians", "moments", "linalg", "chunking", "types"},
     "similarity": {"checks", "linalg", "types"},
     "ansatz": {"checks", "similarity", "linalg", "types"},
+    "ansatz_factors": {"ansatz", "checks", "linalg", "types"},
     "features": {"linalg", "types"},
     "rfm": {"machine", "agop", "kernels", "linalg", "errors", "types"},
     "deep_rfm": {"rfm", "machine", "agop", "kernels", "features", "linalg", "errors", "types"},
