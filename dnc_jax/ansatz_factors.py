@@ -20,7 +20,7 @@ def agop_factor(
 ) -> Float[Array, "d q"]:
     """Returns F with F F^T = (W K W^T)^power, the power of the AGOP at the input of x -> activation(x W).
 
-    Eigenvalues of K, and singular values of W K^(1/2), below 16 eps of the largest count as 0. For the patches
+    Eigenvalues of K, and singular values of W K^(1/2), below 16 eps of the largest count as 0. For patches
     of a convolution, W is its weights as a matrix (patch, p) and K a `layer_agops` entry per position.
 
     Raises:

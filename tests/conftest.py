@@ -25,6 +25,13 @@ def restored_precision() -> Iterator[None]:
     jax.config.update("jax_enable_x64", True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_released() -> Iterator[None]:
+    """Every compiled program maps memory, and a process may hold only so many maps (65,530 on Linux)."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)

@@ -1,11 +1,13 @@
 """Flax modules as pure functions of their parameters, which is how everything else here sees them."""
 
 import dataclasses
+from typing import Any
 
+import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dnc_jax.networks.layers import Dense
+from dnc_jax.networks.layers import Layer
 
 
 class Frozen(nnx.Variable[Array]):
@@ -26,7 +28,7 @@ class Functional:
         self, params: nnx.State, stats: nnx.State, x: Float[Array, "n *shape"]
     ) -> tuple[Float[Array, "n k"], nnx.State]:
         """Returns the logits of a batch in training mode, and the new stats."""
-        network = nnx.merge(self.graph, params, stats)
+        network = self._module(params, stats)
         network.train()
         logits = network(x)
         return logits, nnx.state(network, nnx.Not(nnx.Param))
@@ -35,15 +37,19 @@ class Functional:
         self, params: nnx.State, stats: nnx.State, x: Float[Array, "n *shape"]
     ) -> Float[Array, "n k"]:
         """Returns the logits of a batch in evaluation mode: each row's depend on that row alone."""
-        network = nnx.merge(self.graph, params, stats)
+        network = self._module(params, stats)
         network.eval()
         return network(x)
 
-    def layers(self, params: nnx.State, stats: nnx.State) -> list[Dense]:
+    def layers(self, params: nnx.State, stats: nnx.State) -> list[Layer]:
         """Returns the layers in evaluation mode, pure functions of one example that compose to predict."""
-        network = nnx.merge(self.graph, params, stats)
+        network = self._module(params, stats)
         network.eval()
         return list(network.layers)
+
+    def _module(self, params: nnx.State, stats: nnx.State) -> Any:  # noqa: ANN401
+        # Variables of its own: a module shares those it is merged from, and training would change the caller's.
+        return nnx.merge(self.graph, *jax.tree.map(lambda leaf: leaf, (params, stats)))
 
 
 def functional(network: nnx.Module) -> tuple[Functional, nnx.State, nnx.State]:
