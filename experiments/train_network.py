@@ -3,23 +3,20 @@
     python -m experiments.train_network --dataset=mnist_5k --network=mlp
 
 Trains a network and measures, before the first step, every few epochs and after the last: NC1 and NC2 at the
-three stages of every layer (what it receives, S V^T x, and the activation), NC3 and NC4 at the head, and how
-the weights of every layer correlate with the AGOP at its input. Setting: Beaglehole, Sukenik, Mondelli and
-Belkin (NeurIPS 2024), figures of trained networks; --preset takes a setting of theirs or of this project's
-tables. Run again in the same workdir to continue.
+three stages of every layer (what it receives, S V^T x, and the activation), every metric at the head, and
+how the weights of every layer correlate with the AGOP at its input. Setting: Beaglehole, Sukenik, Mondelli
+and Belkin (NeurIPS 2024), figures of trained networks; --preset takes a setting of theirs or of this
+project's tables. Run again in the same workdir to continue.
 """
 
 import dataclasses
-import math
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
-from flax import nnx
 
-from dnc_jax.networks import MLP, Functional, functional
 from dnc_jax.training import (
     LearningRate,
     OptimizerName,
@@ -29,13 +26,15 @@ from dnc_jax.training import (
     squared_error,
 )
 from experiments.support import command, data, devices, options, sizes
+from experiments.support.data.images import pooled
 from experiments.support.epoch_table import EpochTable
-from experiments.support.layers import place
-from experiments.support.network_runs import Session, run_seed, weights_key
+from experiments.support.layers import Points, place
+from experiments.support.network_models import HeadName, NetworkName, input_shape, make_network
+from experiments.support.network_runs import Session, run_seed
 from experiments.support.plotting import training_figures
 from experiments.support.preprocess import Prepared, prepare
 from experiments.support.records import open_run
-from experiments.support.training_story import closing_lines
+from experiments.support.training_story import closing_lines, terminal_phase
 
 LOSSES = {"squared": squared_error, "cross_entropy": cross_entropy}
 # Options that change where or how a run goes, but no number of it.
@@ -46,10 +45,12 @@ UNRECORDED = ("preset", "workdir", "data_dir", "resume", "devices", "dry_run", "
 class Config:
     """Options of the run; those that decide its numbers are kept in its config.json."""
 
-    preset: Literal["default", "mnist", "fashion_mnist", "paper"] = "default"
-    """mnist, fashion_mnist: 4000 and 10,000 images, 200 and 120 epochs; paper: CIFAR-10, 250 epochs"""
-    network: Literal["mlp"] = "mlp"
-    """architecture"""
+    preset: Literal["default", "mnist", "fashion_mnist", "paper", "paper_resnet18"] = "default"
+    """mnist, fashion_mnist: 5000 and 10,000 images; paper, paper_resnet18: all of CIFAR-10"""
+    network: NetworkName = "mlp"
+    """architecture; convolutions end in an MLP too"""
+    head: HeadName = "learned"
+    """classifier; etf is a fixed simplex that no step changes"""
     dataset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(get_args(data.Name)) + "}")] = (
         "fashion_mnist_mini"
     )
@@ -58,16 +59,18 @@ class Config:
     """training images, stratified by class; None takes the whole split"""
     num_test: int | None = None
     """held-out images; None takes up to 1000"""
+    held_out: bool = True
+    """--no-held-out trains on the test split too; nothing is then held out"""
     data_seed: int = 0
     """draws the subsets and the label noise; the same for all seeds"""
     label_noise: float = 0.0
     """fraction of training labels that are permuted; 1.0 is the random-label experiment"""
     depth: int = 5
-    """hidden layers"""
+    """hidden layers, those of the head on convolutions"""
     width: int = 512
     """units of a hidden layer"""
     init_gain: float = 0.1
-    """factor of the Xavier-uniform initialisation; small ones make features be learned"""
+    """factor of the Xavier-uniform initialisation of dense layers; small ones make features be learned"""
     optimizer: OptimizerName = "adam"
     """sgd, adam, or adamw with decoupled weight decay"""
     learning_rate: float = 1e-4
@@ -111,7 +114,7 @@ class Config:
 
 
 PRESETS = {
-    "mnist": Config(preset="mnist", dataset="mnist_5k", epochs=200),
+    "mnist": Config(preset="mnist", dataset="mnist_5k", held_out=False, epochs=200),
     "fashion_mnist": Config(preset="fashion_mnist", dataset="fashion_mnist", num_train=10_000, epochs=120),
     "paper": Config(
         preset="paper",
@@ -120,6 +123,16 @@ PRESETS = {
         learning_rate=5e-5,
         epochs=250,
         restart_optimizer=True,
+    ),
+    "paper_resnet18": Config(
+        preset="paper_resnet18",
+        network="resnet18",
+        dataset="cifar10",
+        num_train=50_000,
+        optimizer="sgd",
+        learning_rate=0.05,
+        init_gain=0.25,
+        epochs=500,
     ),
 }
 
@@ -131,28 +144,32 @@ def main(config: Config) -> Path | None:
     is_planned = config.dry_run and sizes.needs_files(config.dataset, config.data_dir)
     prepared = None if is_planned else read(config)
     size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config)
+    size = size if config.held_out else size._replace(num_test=0)
     mesh = devices.make_mesh(config.devices, size.num_train)
     settings = recorded(config, size, prepared)
     workdir = config.workdir or Path("runs") / command.run_name("train_network", config.dataset, settings)
-    table = EpochTable(config.depth)
+    table = EpochTable()
     places = {"source": prepared.source, "workdir": workdir} if prepared else {"source": "not read"}
     table.settings("train_network", settings | places)
     if config.dry_run or prepared is None:
         return None
     environment = devices.describe(mesh) | {"data_source": prepared.source}
     run = open_run(workdir, settings, environment, config.resume)
-    train = place(prepared.train, partial(devices.shard_rows, mesh), dtype)
-    test = place(prepared.test, partial(devices.replicate, mesh), dtype)
+    shape = input_shape(config, size)
+    train = reshaped(place(prepared.train, partial(devices.shard_rows, mesh), dtype), shape)
+    test = reshaped(place(prepared.test, partial(devices.replicate, mesh), dtype), shape)
     rate = learning_rate(config, size.num_train)
     optimizer = make_optimizer(
         config.optimizer, rate, momentum=config.momentum, weight_decay=config.weight_decay
     )
     loss = LOSSES[config.loss]
-    session = Session(config, run, table, train, test, prepared.num_classes, optimizer, loss, rate)
+    held_out = test if config.held_out else None
+    session = Session(config, run, table, train, held_out, size.num_classes, optimizer, loss, rate)
     with command.resumable(workdir, "experiments.train_network"), training_figures.figures_of(run):
         rows = [
             row for seed in config.seeds for row in run_seed(session, seed, *make_network(config, seed, size))
         ]
+    run.write_lines("terminal_phase.jsonl", terminal_phase(rows))
     table.say(closing_lines(rows, workdir))
     return workdir
 
@@ -175,6 +192,8 @@ def check_options(config: Config) -> None:
         raise ValueError(
             f"--warmup-epochs must lie in 0..{config.epochs - 1}, below --epochs: got {config.warmup_epochs}"
         )
+    if not config.held_out and config.num_test is not None:
+        raise ValueError(f"--no-held-out leaves no held-out images: got --num-test={config.num_test}")
     if config.restart_optimizer and config.schedule == "cosine":
         raise ValueError(
             "--restart-optimizer starts the schedule anew every epoch: leave --schedule=constant"
@@ -183,13 +202,19 @@ def check_options(config: Config) -> None:
 
 def read(config: Config) -> Prepared:
     """Returns the data of the run; raises DataError if it cannot be had or trained on."""
+    images = data.load(config.dataset, data_dir=config.data_dir)
     return prepare(
-        data.load(config.dataset, data_dir=config.data_dir),
+        images if config.held_out else pooled(images),
         num_train=config.num_train,
         num_test=config.num_test,
         seed=config.data_seed,
         label_noise=config.label_noise,
     )
+
+
+def reshaped(points: Points, shape: tuple[int, ...]) -> Points:
+    """Returns points whose inputs have the shape that the network takes."""
+    return dataclasses.replace(points, x=points.x.reshape(-1, *shape))
 
 
 def learning_rate(config: Config, num_train: int) -> LearningRate:
@@ -200,19 +225,6 @@ def learning_rate(config: Config, num_train: int) -> LearningRate:
     return cosine_schedule(
         config.learning_rate, num_steps=steps * config.epochs, warmup_steps=steps * config.warmup_epochs
     )
-
-
-def make_network(config: Config, seed: int, size: sizes.RunSizes) -> tuple[Functional, nnx.State, nnx.State]:
-    """Returns the network of a seed, with its parameters and other arrays before the first step."""
-    mlp = MLP(
-        math.prod(size.image_shape),
-        size.num_classes,
-        depth=config.depth,
-        width=config.width,
-        init_gain=config.init_gain,
-        rngs=nnx.Rngs(weights_key(seed)),
-    )
-    return functional(mlp)
 
 
 def recorded(config: Config, size: sizes.RunSizes, prepared: Prepared | None) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Functional:
         return list(network.layers)
 
     def _module(self, params: nnx.State, stats: nnx.State) -> Any:  # noqa: ANN401
-        # Variables of its own: a module shares those it is merged from, and training would change the caller's.
+        # Of its own: a module shares the variables it is merged from, and training would change the caller's.
         return nnx.merge(self.graph, *jax.tree.map(lambda leaf: leaf, (params, stats)))
 
 

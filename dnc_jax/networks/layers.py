@@ -6,7 +6,7 @@ tuple of it and an array that is carried past a layer to where a residual block 
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax
 from jaxtyping import Array, Float
@@ -23,6 +23,35 @@ Role: TypeAlias = Literal["chain", "fork", "shortcut", "join"]
 def identity(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Returns x: the activation of a last layer, and no pooling."""
     return x
+
+
+class Layer(Protocol):
+    """What `Dense` and `Conv` share."""
+
+    def __call__(self, state: Any, /) -> Any:  # noqa: ANN401
+        """Returns what the next layer receives."""
+        ...
+
+    @property
+    def matrix(self) -> Float[Array, "q p"]:
+        """The weights as the matrix of a linear map, of patches if the layer is a convolution."""
+        ...
+
+    def linear(self, state: Any, /) -> Any:  # noqa: ANN401
+        """Returns the pre-activations."""
+        ...
+
+    def rest(self, state: Any, /) -> Any:  # noqa: ANN401
+        """Returns what the next layer receives, from the pre-activations."""
+        ...
+
+    def project(self, state: Any, columns: Float[Array, "q r"], /) -> Array:  # noqa: ANN401
+        """Returns what `linear` does with other columns in the place of `matrix`, without bias."""
+        ...
+
+    def features(self, state: Any, /) -> Array:  # noqa: ANN401
+        """Returns the activations, before any pooling."""
+        ...
 
 
 @pytree
@@ -126,7 +155,3 @@ class Conv:
 
 def _main(state: State) -> Array:
     return state[0] if isinstance(state, tuple) else state
-
-
-Layer: TypeAlias = Dense | Conv
-"""A layer of a trained network."""

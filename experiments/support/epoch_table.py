@@ -27,10 +27,9 @@ COLUMNS = (
 class EpochTable:
     """Prints measured epochs as they end; plain lines when the output is not a terminal."""
 
-    def __init__(self, depth: int) -> None:
-        """Takes the number of hidden layers."""
+    def __init__(self) -> None:
+        """Opens the output."""
         self._console = Console(highlight=False, soft_wrap=True)
-        self._depth = depth
 
     def say(self, text: str) -> None:
         """Prints a line of text as it is."""
@@ -59,15 +58,16 @@ class EpochTable:
         for epoch, values in cells.items():
             if not any(metric == "nc1" for _, _, metric in values):
                 continue
-            line = " ".join(f"{self._cell(values, place):>{width}}" for _, width, place in COLUMNS)
+            line = " ".join(f"{_cell(values, place):>{width}}" for _, width, place in COLUMNS)
             self.say(f"{epoch:>5} {line}  {'loaded' if seconds is None else f'{seconds:7.1f}'}")
 
-    def _cell(self, values: Mapping[tuple[int, str, str], float], place: tuple[int | None, str, str]) -> str:
-        offset, stage, metric = place
-        layer = 1 if offset is None else self._depth + 1 + offset
-        value = values.get((layer, stage, metric))
-        if value is None:
-            return "-"
-        if metric.endswith("accuracy"):
-            return f"{100 * value:.1f}%"
-        return f"{value:.4f}" if metric.endswith("nc4") else f"{value:.3g}"
+
+def _cell(values: Mapping[tuple[int, str, str], float], place: tuple[int | None, str, str]) -> str:
+    offset, stage, metric = place
+    head = max(layer for layer, _, _ in values)
+    value = values.get((1 if offset is None else head + offset, stage, metric))
+    if value is None:
+        return "-"
+    if metric.endswith("accuracy"):
+        return f"{100 * value:.1f}%"
+    return f"{value:.4f}" if metric.endswith("nc4") else f"{value:.3g}"

@@ -2,107 +2,110 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from dnc_jax import (
-    centered_nfa_correlation,
-    centered_nfc,
+    ClassStats,
+    agop_factor,
     class_stats,
-    cosine_nfa,
+    collapse_metrics,
+    cosine_of_grams,
     decision_mismatch,
     layer_agops,
     nc1,
     nc1_trace_ratio,
     nc2,
     nc2_gram_mse,
-    nc3,
-    nc3_self_duality,
-    nc4,
-    nfa_correlation,
-    svd_stages,
+    pearson_of_grams,
+    principal_columns,
     within_class_rounding,
 )
-from dnc_jax.networks import Dense
+from dnc_jax.collapse import (
+    nc2_cosine_std_from_stats,
+    nc2_equiangularity_from_stats,
+    nc2_equinorm_from_stats,
+)
+from dnc_jax.networks import Layer
+from dnc_jax.types import Stages
 from experiments.support.records import Row
 
 METRICS = {"nc1": nc1, "nc1_trace_ratio": nc1_trace_ratio, "nc2": nc2, "nc2_gram_mse": nc2_gram_mse}
+OF_CLASSIFIER = {
+    "nc2_equinorm": nc2_equinorm_from_stats,
+    "nc2_equiangularity": nc2_equiangularity_from_stats,
+    "nc2_cosine_std": nc2_cosine_std_from_stats,
+}
 # Stages of a layer that are no features: its weights against its AGOP, and the network as a whole.
 WEIGHTS, NETWORK = "weights", "network"
+# What the gradients of a block of points may take, for all outputs at once.
+AGOP_BYTES = 2**28
 
 Measured: TypeAlias = dict[tuple[int, str], dict[str, Array]]
 """Metrics by layer, counted from 1, and stage."""
 
 
-@partial(jax.jit, static_argnames="num_classes")
-def measure_collapse(layers: Sequence[Dense], x: Array, labels: Array, num_classes: int) -> Measured:
-    """Returns NC1 and NC2 at the stages of every hidden layer, and NC1 to NC4 at the input of the head."""
-    found: Measured = {}
-    for number, layer in enumerate(layers[:-1], 1):
-        by_stage = svd_stages(x, layer.weights, layer.activation)
-        for stage, features in by_stage._asdict().items():
-            found[number, stage] = {n: metric(features, labels, num_classes) for n, metric in METRICS.items()}
-            found[number, stage]["within_class_rounding"] = within_class_rounding(
-                features, labels, num_classes
-            )
-        x = layer(x)
-    head = layers[-1]
-    found[len(layers), "input"] = {n: metric(x, labels, num_classes) for n, metric in METRICS.items()} | {
-        "nc3": nc3(x, labels, num_classes, head.weights),
-        "nc3_self_duality": nc3_self_duality(x, labels, num_classes, head.weights),
-        "nc4": nc4(x, labels, num_classes, head(x)),
-    }
-    return found
+def measure_collapse(
+    layers: Sequence[Layer], x: Array, labels: Array, num_classes: int
+) -> tuple[Measured, Array]:
+    """Returns NC1 and NC2 by stage of every layer but the head, everything at its input; and that input."""
+    found, state = _by_stage(
+        layers, x, labels, num_classes, METRICS | {"within_class_rounding": within_class_rounding}
+    )
+    found |= _of_head(layers[-1], state, labels, num_classes, len(layers))
+    return found, state
 
 
-@partial(jax.jit, static_argnames="num_classes")
 def measure_held_out(
-    layers: Sequence[Dense], x: Array, labels: Array, train_x: Array, train_labels: Array, num_classes: int
+    layers: Sequence[Layer], x: Array, labels: Array, train_stats: ClassStats, num_classes: int
 ) -> Measured:
     """Returns NC1 and NC2 of held-out points by stage, and NC4 against the class means of training."""
-    found: Measured = {}
-    for number, layer in enumerate(layers[:-1], 1):
-        by_stage = svd_stages(x, layer.weights, layer.activation)
-        for stage, features in by_stage._asdict().items():
-            found[number, stage] = {
-                f"test_{n}": metric(features, labels, num_classes) for n, metric in METRICS.items()
-            }
-        x, train_x = layer(x), layer(train_x)
-    stats = class_stats(train_x, train_labels, num_classes)
-    found[len(layers), "input"] = {"test_nc4": decision_mismatch(x, stats, layers[-1](x))}
-    return found
+    held_out = {f"test_{name}": metric for name, metric in METRICS.items()}
+    found, state = _by_stage(layers, x, labels, num_classes, held_out)
+    mismatch = decision_mismatch(state, train_stats, jax.vmap(layers[-1])(state))
+    return found | {(len(layers), "input"): {"test_nc4": mismatch}}
 
 
-@partial(jax.jit, static_argnames=("batch_size", "has_changed"))
-def measure_ansatz(
-    layers: Sequence[Dense], initial: Sequence[Array], x: Array, batch_size: int, has_changed: bool
-) -> Measured:
+def measure_ansatz(layers: Sequence[Layer], initial: Sequence[Array], x: Array) -> Measured:
     """Returns how the weights of every layer correlate with the AGOP at its input and with its square root.
 
-    The AGOPs of all layers, and of all pre-activations, come from one backward pass per output. The centered
-    ones are of the change of the weights since initialisation, and left out where there is none.
+    Of a convolution, its weights as a map of patches, and the AGOP of patches. One backward pass per output
+    serves all layers. The centered ones are of the change of the weights since initialisation, and left out
+    where there is none.
     """
-    parts = [part for layer in layers for part in (layer.preactivations, layer.activation)]
-    agops = layer_agops(parts, x, batch_size=batch_size)
-    found: Measured = {}
-    for number, (layer, start) in enumerate(zip(layers, initial, strict=True), 1):
-        at_input, at_preactivations = agops[2 * number - 2], agops[2 * number - 1]
-        values = {
-            "nfa_correlation": nfa_correlation(layer.weights, at_input),
-            "nfa_correlation_root": nfa_correlation(layer.weights, at_input, power=0.5),
-            "cosine_nfa": cosine_nfa(layer.weights, at_input),
-            "cosine_nfa_root": cosine_nfa(layer.weights, at_input, power=0.5),
-        }
-        if has_changed:
-            change = layer.weights, start
-            values["centered_nfa_correlation"] = centered_nfa_correlation(*change, at_input)
-            values["centered_nfa_correlation_root"] = centered_nfa_correlation(*change, at_input, power=0.5)
-            values["centered_nfc"] = centered_nfc(*change, at_preactivations)
-        found[number, WEIGHTS] = values
-    return found
+    block = rows_per_block(layers, x)
+    agops = preactivation_agops(tuple(layers), x, block)
+    return {
+        (number, WEIGHTS): _ansatz(layer.matrix, start, agop, bool(jnp.any(layer.matrix != start)))
+        for number, (layer, start, agop) in enumerate(zip(layers, initial, agops, strict=True), 1)
+    }
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def preactivation_agops(layers: Sequence[Layer], x: Array, batch_size: int) -> list[Array]:
+    """Returns for every layer the AGOP K at its pre-activations, summed over positions of images.
+
+    W K W^T is the AGOP at its input, or of its patches.
+    """
+    between = [lambda z, a=a, b=b: b.linear(a.rest(z)) for a, b in pairwise(layers)]
+    z = jax.vmap(layers[0].linear)(x)
+    return layer_agops([*between, layers[-1].rest], z, batch_size=batch_size, per_position=True)
+
+
+def rows_per_block(layers: Sequence[Layer], x: Array) -> int:
+    """Returns how many points' gradients, for every output, fit into `AGOP_BYTES` with what they need."""
+    state, sizes = jax.ShapeDtypeStruct(x.shape[1:], x.dtype), []
+    for layer in layers:
+        for part in (layer.linear, layer.rest):
+            state = jax.eval_shape(part, state)
+            sizes.append(sum(leaf.size for leaf in jax.tree.leaves(state)))
+    num_outputs = sizes[-1]
+    per_point = (sum(sizes) + 2 * num_outputs * max(sizes)) * x.dtype.itemsize
+    return max(1, min(len(x), AGOP_BYTES // per_point))
 
 
 def to_rows(seed: int, epoch: int, *found: Measured) -> tuple[list[Row], list[str]]:
@@ -118,9 +121,60 @@ def to_rows(seed: int, epoch: int, *found: Measured) -> tuple[list[Row], list[st
     return rows, undefined
 
 
-def find(rows: Sequence[Row], **place: Any) -> float | None:  # noqa: ANN401
-    """Returns the value of the one row at a place, None if there is none."""
-    for row in rows:
-        if all(row[name] == value for name, value in place.items()):
-            return row["value"]
-    return None
+def _by_stage(
+    layers: Sequence[Layer], x: Array, labels: Array, num_classes: int, metrics: dict[str, Any]
+) -> tuple[Measured, Any]:
+    found, state = {}, x
+    for number, layer in enumerate(layers[:-1], 1):
+        by_stage, state = _measure_layer(layer, state, labels, num_classes, tuple(metrics.items()))
+        found |= {(number, stage): values for stage, values in by_stage.items()}
+    return found, state
+
+
+# One program serves all layers of one shape.
+@partial(jax.jit, static_argnames=("num_classes", "metrics"))
+def _measure_layer(
+    layer: Layer,
+    state: PyTree,
+    labels: Array,
+    num_classes: int,
+    metrics: tuple[tuple[str, Any], ...],
+) -> tuple[dict[str, dict[str, Array]], Any]:
+    """Returns metrics by stage, and what the next layer receives."""
+    received = state[0] if isinstance(state, tuple) else state
+    columns = principal_columns(layer.matrix)
+    projected = jax.vmap(lambda row: layer.project(row, columns))(state)
+    stages = Stages(received, projected, jax.vmap(layer.features)(state))
+    by_stage = {
+        stage: {
+            name: metric(features.reshape(len(features), -1), labels, num_classes) for name, metric in metrics
+        }
+        for stage, features in stages._asdict().items()
+    }
+    return by_stage, jax.vmap(layer)(state)
+
+
+@partial(jax.jit, static_argnames=("num_classes", "number"))
+def _of_head(head: Layer, x: Array, labels: Array, num_classes: int, number: int) -> Measured:
+    values = collapse_metrics(x, labels, num_classes, head.matrix, jax.vmap(head)(x))._asdict()
+    values["nc2_gram_mse"] = nc2_gram_mse(x, labels, num_classes)
+    stats = class_stats(head.matrix.T, jnp.arange(num_classes), num_classes)
+    of_classifier = {name: metric(stats) for name, metric in OF_CLASSIFIER.items()}
+    return {(number, "input"): values, (number, WEIGHTS): of_classifier}
+
+
+@partial(jax.jit, static_argnames="has_changed")
+def _ansatz(matrix: Array, start: Array, agop: Array, has_changed: bool) -> dict[str, Array]:
+    whole, root = (agop_factor(matrix, agop, power=power) for power in (1.0, 0.5))
+    values = {
+        "nfa_correlation": pearson_of_grams(matrix, whole),
+        "nfa_correlation_root": pearson_of_grams(matrix, root),
+        "cosine_nfa": cosine_of_grams(matrix, whole),
+        "cosine_nfa_root": cosine_of_grams(matrix, root),
+    }
+    if has_changed:
+        change = matrix - start
+        values["centered_nfa_correlation"] = pearson_of_grams(change, whole)
+        values["centered_nfa_correlation_root"] = pearson_of_grams(change, root)
+        values["centered_nfc"] = cosine_of_grams(change, agop_factor(change, agop))
+    return values

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from optax import GradientTransformation
 
+from dnc_jax import class_stats
 from dnc_jax.networks import Functional
 from dnc_jax.training import (
     LearningRate,
@@ -21,14 +22,14 @@ from dnc_jax.training import (
     train_epoch,
 )
 from experiments.support import network_measures as measures
-from experiments.support.checkpoint import CheckpointError
+from experiments.support.checkpoint import CheckpointError, save_arrays
 from experiments.support.epoch_table import EpochTable
 from experiments.support.layers import Points
 from experiments.support.records import Row, Run
+from experiments.support.snapshots import epoch_arrays
 from experiments.support.training_checkpoint import load_epoch, save_epoch, saved_epochs
+from experiments.support.training_story import terminal_epoch
 
-# Points whose gradients, for every output, are held at once.
-AGOP_BATCH = 256
 # Rows of an evaluation that are held at once.
 EVALUATED = 1024
 # Independent random streams of one seed.
@@ -69,6 +70,11 @@ class Schedule(Protocol):
         ...
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the run; arrays are kept of the first."""
+        ...
+
+    @property
     def resume(self) -> bool:
         """Whether to continue from checkpoints."""
         ...
@@ -82,7 +88,7 @@ class Session:
     run: Run
     table: EpochTable
     train: Points
-    test: Points
+    test: Points | None
     num_classes: int
     optimizer: GradientTransformation
     loss: Loss
@@ -99,7 +105,7 @@ def run_seed(
 ) -> list[Row]:
     """Trains a network from its first epoch or its last checkpoint; returns all rows of the seed."""
     schedule, run, table = session.schedule, session.run, session.table
-    initial = [layer.weights for layer in network.layers(params, stats)]
+    initial = [layer.matrix for layer in network.layers(params, stats)]
     fresh = init_state(jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, stats), session.optimizer)
     table.header(seed)
     done, state, rows = load(session, seed, fresh) if schedule.resume else (-1, fresh, [])
@@ -110,7 +116,7 @@ def run_seed(
         if epoch:
             state = train(session, network, state, seed, epoch)
         trained = time.perf_counter()
-        new_rows = measure(session, network, state, initial, seed, epoch)
+        new_rows = measure(session, network, state, initial, seed, epoch, rows)
         measured = time.perf_counter()
         run.log(new_rows)
         rows = rows + new_rows
@@ -150,23 +156,36 @@ def train(session: Session, network: Functional, state: TrainState, seed: int, e
 
 
 def measure(
-    session: Session, network: Functional, state: TrainState, initial: list[jax.Array], seed: int, epoch: int
+    session: Session,
+    network: Functional,
+    state: TrainState,
+    initial: list[jax.Array],
+    seed: int,
+    epoch: int,
+    known: list[Row],
 ) -> list[Row]:
-    """Returns loss and accuracy after an epoch, and everything else where the epoch is one to measure."""
+    """Returns loss and accuracy after an epoch, and everything else where the epoch is one to measure.
+
+    Those are the epochs of the schedule, and the first at which all training points are correct.
+    """
     schedule, train, test = session.schedule, session.train, session.test
     on_train = evaluate(network, session.loss, state, train.x, train.labels, batch_size=EVALUATED)
     values = {"train_loss": on_train.loss, "train_accuracy": on_train.accuracy}
     found: list[measures.Measured] = [{(len(initial), measures.NETWORK): values}]
-    if epoch % schedule.measure_every == 0 or epoch == schedule.epochs:
-        on_test = evaluate(network, session.loss, state, test.x, test.labels, batch_size=EVALUATED)
-        values |= {"test_loss": on_test.loss, "test_accuracy": on_test.accuracy}
+    is_terminal = on_train.accuracy == 1 and terminal_epoch(known, seed) is None
+    if epoch % schedule.measure_every == 0 or epoch == schedule.epochs or is_terminal:
         layers = network.layers(state.params, state.stats)
         x, labels = train.x[: schedule.num_measured], train.labels[: schedule.num_measured]
-        found += [
-            measures.measure_collapse(layers, x, labels, session.num_classes),
-            measures.measure_held_out(layers, test.x, test.labels, x, labels, session.num_classes),
-            measures.measure_ansatz(layers, initial, x, min(AGOP_BATCH, len(x)), epoch > 0),
-        ]
+        collapse, features = measures.measure_collapse(layers, x, labels, session.num_classes)
+        found += [collapse, measures.measure_ansatz(layers, initial, x)]
+        if test is not None:
+            on_test = evaluate(network, session.loss, state, test.x, test.labels, batch_size=EVALUATED)
+            values |= {"test_loss": on_test.loss, "test_accuracy": on_test.accuracy}
+            stats = class_stats(features, labels, session.num_classes)
+            found.append(measures.measure_held_out(layers, test.x, test.labels, stats, session.num_classes))
+        if seed == session.schedule.seeds[0]:
+            arrays = epoch_arrays(features, labels, layers[-1].matrix, session.num_classes)
+            save_arrays(session.run.epoch_arrays(epoch), arrays)
     rows, undefined = measures.to_rows(seed, epoch, *found)
     if undefined:
         session.table.say(f"epoch {epoch}: not defined, and left out: {', '.join(undefined)}")

@@ -16,7 +16,7 @@ from typing import Any
 from experiments.support.atomic import append_durably, make_folder, write_atomically
 
 Row = dict[str, Any]
-OWN_FILES = ("config.json", "metrics.jsonl", "timings.jsonl", "environment.json")
+OWN_FILES = ("config.json", "metrics.jsonl", "timings.jsonl", "environment.json", "terminal_phase.jsonl")
 OWN_FOLDERS = ("checkpoints", "figures", "arrays")
 
 
@@ -43,6 +43,10 @@ class Run:
         """Returns the file of what figures show of a layer of the first seed, counted from 1."""
         return self.workdir / "arrays" / f"layer_{layer:02d}.npz"
 
+    def epoch_arrays(self, epoch: int) -> Path:
+        """Returns the file of what figures show of a measured epoch of the first seed."""
+        return self.workdir / "arrays" / f"epoch_{epoch:05d}.npz"
+
     def epochs(self, seed: int) -> Path:
         """Returns the folder of the checkpoints of a network's training."""
         return self.workdir / "checkpoints" / f"seed_{seed}"
@@ -55,6 +59,10 @@ class Run:
     def log(self, rows: Iterable[Row]) -> None:
         """Appends rows to metrics.jsonl and flushes them to the disk."""
         append_durably(self.metrics, to_lines(rows))
+
+    def write_lines(self, name: str, rows: Iterable[Row]) -> None:
+        """Writes rows as a file of their own, atomically."""
+        write_atomically(self.workdir / name, lambda file: file.write(to_lines(rows).encode()))
 
     def log_timing(self, row: Row) -> None:
         """Appends a row to timings.jsonl."""

@@ -62,5 +62,10 @@ def of_catalog(config: AsksForSizes) -> RunSizes:
     """
     description = describe(config.dataset)
     num_classes = len(description.class_names)
-    counts = subset_sizes(config.dataset, description.sizes, num_classes, config.num_train, config.num_test)
+    available = (
+        description.sizes
+        if getattr(config, "held_out", True)
+        else (sum(description.sizes), description.sizes[1])
+    )
+    counts = subset_sizes(config.dataset, available, num_classes, config.num_train, config.num_test)
     return RunSizes(*counts, num_classes, description.image_shape)

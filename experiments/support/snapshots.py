@@ -1,13 +1,16 @@
-"""What the figures show of a layer, small enough to keep: Gram blocks, spectrum, eigenvectors, means."""
+"""What the figures show of a layer or an epoch, small enough to keep: Grams, spectra, means, projections."""
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from dnc_jax import DeepRFMLayer, Stages
 from dnc_jax.collapse import class_stats
 
 MAX_GRAM_SIZE = 200
 NUM_EIGENVECTORS = 8
+# Points of a class, and classes, whose features are shown around the simplex of their means.
+SHOWN_POINTS, SHOWN_CLASSES = 60, 4
 
 
 def layer_arrays(
@@ -26,6 +29,34 @@ def layer_arrays(
         stats = class_stats(features, jnp.asarray(labels), num_classes)
         arrays[f"class_means_{name}"] = simplex_coordinates(np.asarray(stats.means))
     return arrays
+
+
+def epoch_arrays(
+    features: Array, labels: Array, classifier: Array, num_classes: int
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of arrays/epoch_NNNNN.npz: what the head of a network receives, and its weights.
+
+    cosines (k, k) of the class means around their mean. Of the first four classes: points (n, 3), their
+    means (c, 3), both in the 3 dimensions (or fewer) of those means, around their mean, and the weights of
+    the head (c, 3) in the same dimensions.
+    """
+    stats = class_stats(features, labels, num_classes)
+    means = np.asarray(stats.means, np.float64)
+    centered = means - means.mean(axis=0)
+    norms = np.linalg.norm(centered, axis=1, keepdims=True)
+    directions = centered / np.where(norms > 0, norms, 1.0)
+    shown = np.flatnonzero(np.asarray(stats.counts))[:SHOWN_CLASSES]
+    center = means[shown].mean(axis=0)
+    basis = np.linalg.svd(means[shown] - center, full_matrices=False)[2][: len(shown) - 1]
+    rows = [np.flatnonzero(np.asarray(labels) == k)[:SHOWN_POINTS] for k in shown]
+    return {
+        "cosines": directions @ directions.T,
+        "shown_classes": shown,
+        "means": (means[shown] - center) @ basis.T,
+        "points": np.concatenate([(np.asarray(features[r], np.float64) - center) @ basis.T for r in rows]),
+        "point_classes": np.repeat(shown, [len(r) for r in rows]),
+        "classifier": np.asarray(classifier, np.float64).T[shown] @ basis.T,
+    }
 
 
 def sorted_gram(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -22,6 +22,32 @@ def terminal_epoch(rows: Sequence[Row], seed: int) -> int | None:
     return min(epochs, default=None)
 
 
+def terminal_phase(rows: Sequence[Row]) -> list[Row]:
+    """Returns how far every collapse metric fell before and after the terminal phase began.
+
+    Each row has the value before the first step, where the phase begins, and after the last epoch;
+    fell_before and fell_after are quotients of successive ones, left out where a value is not positive. Seeds
+    that do not reach the phase have no rows.
+    """
+    begun = {seed: terminal_epoch(rows, seed) for seed in {row["seed"] for row in rows}}
+    last = max(row["epoch"] for row in rows)
+    series: dict[tuple[int, int, str, str], dict[int, float]] = {}
+    for row in rows:
+        if row["metric"].removeprefix("test_").startswith("nc"):
+            place = row["seed"], row["layer"], row["stage"], row["metric"]
+            series.setdefault(place, {})[row["epoch"]] = row["value"]
+    found = []
+    for (seed, layer, stage, metric), values in series.items():
+        terminal = begun[seed]
+        if terminal is None or not {0, terminal, last} <= values.keys():
+            continue
+        first, at, end = values[0], values[terminal], values[last]
+        place = {"seed": seed, "layer": layer, "stage": stage, "metric": metric, "terminal_epoch": terminal}
+        fell = {"fell_before": first / at, "fell_after": at / end} if min(first, at, end) > 0 else {}
+        found.append(place | {"first": first, "at_terminal": at, "last": end} | fell)
+    return found
+
+
 def closing_lines(rows: Sequence[Row], workdir: Path) -> str:
     """Returns how far NC1 fell, by which stage, when the terminal phase began, and where the files are."""
     nc1 = {(r["seed"], r["epoch"], r["layer"], r["stage"]): r["value"] for r in rows if r["metric"] == "nc1"}
@@ -67,11 +93,21 @@ def _verdict(linear: float, nonlinear: float) -> str:
     return "the nonlinear stage dominates, not the linear one"
 
 
+def _fell(rows: Sequence[Row]) -> str:
+    depth = max(row["layer"] for row in rows if row["metric"] == "nc1" and row["stage"] == "nonlinear")
+    place = {"layer": depth, "stage": "nonlinear", "metric": "nc1"}
+    found = [row for row in terminal_phase(rows) if place.items() <= row.items() and "fell_before" in row]
+    if not found:
+        return ""
+    before, after = (geometric_mean([row[name] for row in found]) for name in ("fell_before", "fell_after"))
+    return f" NC1 of the last hidden layer fell {before:.3g} times before, {after:.3g} times after it."
+
+
 def _terminal_line(rows: Sequence[Row], seeds: list[int]) -> str:
     begun = [epoch for epoch in (terminal_epoch(rows, seed) for seed in seeds) if epoch is not None]
     if not begun:
         return "The terminal phase (all training points correct) was not reached."
     return (
         f"The terminal phase (all training points correct) began at epoch {mean(begun):.0f}, "
-        f"reached by {len(begun)} of {len(seeds)} seed{'s' * (len(seeds) > 1)}."
+        f"reached by {len(begun)} of {len(seeds)} seed{'s' * (len(seeds) > 1)}." + _fell(rows)
     )

@@ -1,43 +1,40 @@
 """Figures of a network's training, drawn from its records alone."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import mean
-from typing import Any
 
 import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dnc_jax.training import TrainingError
+from experiments.support.checkpoint import CheckpointError, load_arrays
 from experiments.support.plotting.reading import STAGES
-from experiments.support.plotting.style import (
-    STAGE_STYLES,
-    STYLE,
-    StageStyle,
-    new_figure,
-    plain_name,
-    set_headline,
+from experiments.support.plotting.style import STAGE_STYLES, STYLE, StageStyle, layer_ticks, new_figure
+from experiments.support.plotting.training_drawing import (
+    LABELS,
+    Records,
+    Table,
+    draw_lines,
+    finish,
+    handles_of,
+    mark_terminal_phase,
+    stage_handles,
 )
+from experiments.support.plotting.training_geometry import class_mean_cosines, papyan_set, simplex_projection
 from experiments.support.plotting.writing import write_figure
-from experiments.support.records import RecordsError, Row, Run
-from experiments.support.training_story import terminal_epoch
+from experiments.support.records import RecordsError, Run
 
-LABELS = {"input": r"input  $x$", "linear": r"linear  $SV^\top x$", "nonlinear": r"nonlinear  $\sigma(Wx)$"}
 ANSATZ = {
     "nfa_correlation": StageStyle("#0072B2", "o", "AGOP", ""),
     "nfa_correlation_root": StageStyle("#D55E00", "s", r"AGOP$^{1/2}$", ""),
     "centered_nfa_correlation_root": StageStyle("#009E73", "^", r"$W-W_0$ with AGOP$^{1/2}$", ""),
 }
 TITLES = {"nc1": r"NC1 = tr$(\Sigma_W\,\Sigma_B^{+})\;/\;K$", "nc2": "NC2, distance from a simplex"}
-_GREY = "#666666"
-
-Table = list[dict[str, object]]
-Records = tuple[dict[str, Any], list[Row]]
+# Panels side by side.
+MAX_COLUMNS = 6
 
 
 @contextmanager
@@ -46,7 +43,7 @@ def figures_of(run: Run) -> Iterator[None]:
     try:
         yield
     except TrainingError as error:
-        if _has_measured(run):
+        if '"nc1"' in run.metrics.read_text(encoding="utf-8"):
             draw_figures(run.workdir)
         raise TrainingError(f"{error}. Records, and the checkpoint before, are in {run.workdir}") from error
     draw_figures(run.workdir)
@@ -60,141 +57,91 @@ def draw_figures(workdir: Path) -> list[Path]:
     """
     records = read_records(workdir)
     with matplotlib.rc_context(STYLE):
-        drawn = {name: draw(*records) for name, draw in FIGURES.items()}
+        drawn = {name: draw(records) for name, draw in FIGURES.items()}
         return [write_figure(workdir / "figures", name, *parts) for name, parts in drawn.items()]
 
 
 def read_records(workdir: Path) -> Records:
-    """Returns the configuration and the rows of a run.
+    """Returns the configuration, the rows and the arrays of a run.
 
     Raises:
-        RecordsError: If a file is missing or no JSON.
+        RecordsError: If a file is missing or damaged.
     """
     try:
         config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
         rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
+        measured = sorted({row["epoch"] for row in rows if row["metric"] == "nc1"})
+        paths = {epoch: Run(workdir).epoch_arrays(epoch) for epoch in measured}
+        arrays = {epoch: load_arrays(path) for epoch, path in paths.items() if path.exists()}
+    except (OSError, ValueError, CheckpointError) as error:
         raise RecordsError(f"the records in {workdir} cannot be read: {error}; resume the run") from error
-    if not any(row["metric"] == "nc1" for row in rows):
+    if not measured or not arrays:
         raise RecordsError(f"{workdir} has no measured epoch yet: got {len(rows)} rows; resume the run")
-    return config, rows
+    return Records(config, rows, arrays)
 
 
-def collapse_by_epoch(config: dict[str, Any], rows: list[Row]) -> tuple[Figure, Table]:
-    """Returns NC1 and NC2 by epoch at the three stages, one column of panels for each hidden layer."""
-    depth, table = config["depth"], []
-    figure = new_figure(1.2 + 2.2 * depth, 5.4)
-    panels = figure.subplots(2, depth, sharex=True, sharey="row", squeeze=False)
-    for row, metric in enumerate(("nc1", "nc2")):
-        for layer in range(1, depth + 1):
-            axes = panels[row, layer - 1]
+def collapse_by_epoch(records: Records) -> tuple[Figure, Table]:
+    """Returns NC1 and NC2 by epoch at the three stages, a pair of panels for each layer before the head."""
+    layers, table = records.layers, []
+    columns = min(len(layers), MAX_COLUMNS)
+    num_bands = -(-len(layers) // columns)
+    figure = new_figure(1.2 + 2.2 * columns, 1.0 + 4.4 * num_bands)
+    panels = figure.subplots(2 * num_bands, columns, sharex=True, squeeze=False)
+    for index, layer in enumerate(layers):
+        band, column = divmod(index, columns)
+        for metric, axes in zip(TITLES, panels[2 * band : 2 * band + 2, column], strict=True):
             for stage in STAGES:
                 place = {"layer": layer, "stage": stage, "metric": metric}
-                table += _draw(axes, rows, "epoch", STAGE_STYLES[stage], **place)
-            _mark_terminal_phase(axes, config, rows)
+                table += draw_lines(axes, records.rows, "epoch", STAGE_STYLES[stage], **place)
+            mark_terminal_phase(axes, records)
             axes.set_yscale("log")
             axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
-        panels[row, 0].set_ylabel(TITLES[metric])
-    for layer in range(1, depth + 1):
-        panels[0, layer - 1].set_title(f"layer {layer}")
-        panels[1, layer - 1].set_xlabel("epoch")
-    _finish(figure, "Neural collapse through training, by layer", config, _stage_handles(config, rows))
+            if column == 0:
+                axes.set_ylabel(TITLES[metric])
+        panels[2 * band, column].set_title(f"layer {layer}")
+        panels[2 * band + 1, column].set_xlabel("epoch")
+    for number in range(len(layers), num_bands * columns):
+        for axes in panels[-2:, number % columns]:
+            axes.set_visible(False)
+    finish(figure, "Neural collapse through training, by layer", records.config, stage_handles(records))
     return figure, table
 
 
-def ansatz_row(config: dict[str, Any], rows: list[Row]) -> tuple[Figure, Table]:
+def ansatz_by_layer(records: Records) -> tuple[Figure, Table]:
     """Returns trace ratios by layer, correlations of weights with AGOPs by layer, and loss by epoch."""
+    config, rows = records.config, records.rows
     figure = new_figure(12.0, 4.6)
     left, middle, right = figure.subplots(1, 3)
     last = [row for row in rows if row["epoch"] == max(row["epoch"] for row in rows)]
     table = []
     for stage in STAGES:
-        table += _draw(left, last, "layer", STAGE_STYLES[stage], stage=stage, metric="nc1_trace_ratio")
+        table += draw_lines(left, last, "layer", STAGE_STYLES[stage], stage=stage, metric="nc1_trace_ratio")
     for metric, style in ANSATZ.items():
-        table += _draw(middle, last, "layer", style, stage="weights", metric=metric)
+        table += draw_lines(middle, last, "layer", style, stage="weights", metric=metric)
     for metric, style in (("train_loss", "-"), ("test_loss", "--")):
         drawn = StageStyle("#333333", "", metric, "")
-        table += _draw(right, rows, "epoch", drawn, line=style, stage="network", metric=metric)
-    _mark_terminal_phase(right, config, rows)
+        table += draw_lines(right, rows, "epoch", drawn, line=style, stage="network", metric=metric)
+    mark_terminal_phase(right, records)
     for axes in (left, right):
         axes.set_yscale("log")
     left.set(title=f"epoch {last[0]['epoch']}", xlabel="layer", ylabel=r"tr $\Sigma_W$ / tr $\Sigma_B$")
     middle.set(title="weights against AGOP", xlabel="layer", ylabel="Pearson correlation of the entries")
     right.set(title="loss", xlabel="epoch", ylabel=f"{config['loss'].replace('_', '-')} loss")
     for axes in (left, middle):
-        axes.set_xticks(range(1, config["depth"] + 2))
-    left.legend(handles=_handles({LABELS[s]: STAGE_STYLES[s] for s in STAGES}))
-    middle.legend(handles=_handles({style.label: style for style in ANSATZ.values()}))
+        axes.set_xticks(layer_ticks(max(records.layers) + 1))
+    left.legend(handles=handles_of({LABELS[s]: STAGE_STYLES[s] for s in STAGES}))
+    middle.legend(handles=handles_of({style.label: style for style in ANSATZ.values()}))
     solid, dashed = (Line2D([], [], color="#333333", linestyle=line) for line in ("-", "--"))
-    right.legend([solid, dashed], ["training", "held-out"])
-    _finish(figure, "Collapse and the neural feature ansatz after training", config, [])
+    has_test = any(row["metric"] == "test_loss" for row in rows)
+    right.legend([solid, dashed] if has_test else [solid], ["training", "held-out"][: 1 + has_test])
+    finish(figure, "Collapse and the neural feature ansatz after training", config, [])
     return figure, table
 
 
-FIGURES: dict[str, Callable[[dict[str, Any], list[Row]], tuple[Figure, Table]]] = {
+FIGURES: dict[str, Callable[[Records], tuple[Figure, Table]]] = {
     "collapse_by_epoch": collapse_by_epoch,
-    "ansatz_by_layer": ansatz_row,
+    "ansatz_by_layer": ansatz_by_layer,
+    "papyan_set": papyan_set,
+    "class_mean_cosines": class_mean_cosines,
+    "simplex_projection": simplex_projection,
 }
-
-
-def _draw(
-    axes: Axes, rows: Sequence[Row], by: str, style: StageStyle, line: str = "-", **place: object
-) -> Table:
-    """Returns the mean and range over seeds that it draws."""
-    found: dict[int, list[float]] = {}
-    for row in rows:
-        if all(row[name] == value for name, value in place.items()):
-            found.setdefault(row[by], []).append(row["value"])
-    where = sorted(found)
-    axes.plot(
-        where,
-        [mean(found[at]) for at in where],
-        color=style.color,
-        marker=style.marker or None,
-        markersize=4,
-        linestyle=line,
-    )
-    low, high = ([end(found[at]) for at in where] for end in (min, max))
-    axes.fill_between(where, low, high, color=style.color, alpha=0.18, linewidth=0)
-    fixed = {"layer": "", "epoch": "last"} | place
-    return [
-        fixed
-        | {by: at, "mean": mean(found[at]), "min": min(found[at]), "max": max(found[at])}
-        | {"num_seeds": len(found[at])}
-        for at in where
-    ]
-
-
-def _mark_terminal_phase(axes: Axes, config: dict[str, Any], rows: Sequence[Row]) -> None:
-    begun = [terminal_epoch(rows, seed) for seed in config["seeds"]]
-    known = [epoch for epoch in begun if epoch is not None]
-    if known:
-        axes.axvline(float(np.mean(known)), color=_GREY, linestyle=":", linewidth=1.2)
-
-
-def _stage_handles(config: dict[str, Any], rows: Sequence[Row]) -> list[Line2D]:
-    handles = _handles({LABELS[stage]: STAGE_STYLES[stage] for stage in STAGES})
-    reached = [seed for seed in config["seeds"] if terminal_epoch(rows, seed) is not None]
-    text = f"terminal phase begins (100% training accuracy; {len(reached)} of {len(config['seeds'])} seeds)"
-    return [*handles, Line2D([], [], color=_GREY, linestyle=":", label=text)] if reached else handles
-
-
-def _handles(named: dict[str, StageStyle]) -> list[Line2D]:
-    return [Line2D([], [], color=s.color, marker=s.marker, markersize=5, label=n) for n, s in named.items()]
-
-
-def _finish(figure: Figure, headline: str, config: dict[str, Any], handles: list[Line2D]) -> None:
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    seeds = f"{len(config['seeds'])} seeds, mean and range" if len(config["seeds"]) > 1 else "one seed"
-    set_headline(
-        figure,
-        headline,
-        f"{plain_name(config['dataset'])}, n = {config['num_train']:,}, {config['network']} of "
-        f"{config['depth']} x {config['width']}, gain {config['init_gain']:g}, {config['optimizer']} "
-        f"{config['learning_rate']:g}, {config['precision']}, {seeds}",
-    )
-
-
-def _has_measured(run: Run) -> bool:
-    return '"nc1"' in run.metrics.read_text(encoding="utf-8")
