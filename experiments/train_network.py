@@ -18,9 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from dnc_jax.training import (
-    LearningRate,
     OptimizerName,
-    cosine_schedule,
     cross_entropy,
     make_optimizer,
     squared_error,
@@ -29,7 +27,14 @@ from experiments.support import command, data, devices, options, sizes
 from experiments.support.data.images import pooled
 from experiments.support.epoch_table import EpochTable
 from experiments.support.layers import Points, place
-from experiments.support.network_models import HeadName, NetworkName, input_shape, make_network
+from experiments.support.network_models import (
+    HeadName,
+    NetworkName,
+    input_shape,
+    learning_rate,
+    make_network,
+    optimizer_of,
+)
 from experiments.support.network_runs import Session, run_seed
 from experiments.support.plotting import training_figures
 from experiments.support.preprocess import Prepared, prepare
@@ -158,10 +163,7 @@ def main(config: Config) -> Path | None:
     shape = input_shape(config, size)
     train = reshaped(place(prepared.train, partial(devices.shard_rows, mesh), dtype), shape)
     test = reshaped(place(prepared.test, partial(devices.replicate, mesh), dtype), shape)
-    rate = learning_rate(config, size.num_train)
-    optimizer = make_optimizer(
-        config.optimizer, rate, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    rate, optimizer = learning_rate(config, size.num_train), optimizer_of(config, size.num_train)
     loss = LOSSES[config.loss]
     held_out = test if config.held_out else None
     session = Session(config, run, table, train, held_out, size.num_classes, optimizer, loss, rate)
@@ -217,21 +219,16 @@ def reshaped(points: Points, shape: tuple[int, ...]) -> Points:
     return dataclasses.replace(points, x=points.x.reshape(-1, *shape))
 
 
-def learning_rate(config: Config, num_train: int) -> LearningRate:
-    """Returns the configured rate, or its schedule over all steps of the run."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    steps = -(-num_train // config.batch_size)
-    return cosine_schedule(
-        config.learning_rate, num_steps=steps * config.epochs, warmup_steps=steps * config.warmup_epochs
-    )
-
-
 def recorded(config: Config, size: sizes.RunSizes, prepared: Prepared | None) -> dict[str, Any]:
     """Returns what decides the numbers of a run, with sizes as they were resolved."""
-    options = {k: v for k, v in dataclasses.asdict(config).items() if k not in UNRECORDED}
     found = {"seeds": list(config.seeds), **size._asdict(), "image_shape": list(size.image_shape)}
-    return {"command": "train_network"} | options | found | {"data_sha256": prepared and prepared.sha256}
+    known = {"command": "train_network"} | options_of(config) | found
+    return known | {"data_sha256": prepared and prepared.sha256}
+
+
+def options_of(config: Config) -> dict[str, Any]:
+    """Returns the options that decide the numbers of a run."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in UNRECORDED}
 
 
 if __name__ == "__main__":

@@ -29,6 +29,20 @@ STAGE_COLORS = {"input": "bright_black", "linear": "yellow", "nonlinear": "cyan"
 BELOW_FLOOR = "~"
 
 
+def say(text: str) -> None:
+    """Prints a line of text as it is."""
+    Console(highlight=False, soft_wrap=True).print(Text(text))
+    sys.stdout.flush()
+
+
+def say_settings(title: str, values: Mapping[str, Any]) -> None:
+    """Prints names and values, one pair to a line."""
+    say(title)
+    width = max(len(name) for name in values)
+    for name, value in values.items():
+        say(f"  {name:<{width}}  {value}")
+
+
 class LayerTable:
     """Prints the layers of a run as they end; plain lines when the output is not a terminal."""
 
@@ -39,15 +53,11 @@ class LayerTable:
 
     def say(self, text: str) -> None:
         """Prints a line of text as it is."""
-        self._console.print(Text(text))
-        sys.stdout.flush()
+        say(text)
 
     def settings(self, title: str, values: Mapping[str, Any]) -> None:
         """Prints names and values, one pair to a line."""
-        self.say(title)
-        width = max(len(name) for name in values)
-        for name, value in values.items():
-            self.say(f"  {name:<{width}}  {value}")
+        say_settings(title, values)
 
     def header(self, seed: int) -> None:
         """Prints the names of the columns above the layers of a seed."""

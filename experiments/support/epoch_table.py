@@ -1,12 +1,12 @@
 """What a training run prints: one line for every measured epoch, of the last hidden layer and the head."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from experiments.support.console import say, say_settings
 from experiments.support.records import Row
 
 # Heading, width, and the row that it shows; the layer is counted from the head, -1 the last hidden one.
@@ -33,15 +33,11 @@ class EpochTable:
 
     def say(self, text: str) -> None:
         """Prints a line of text as it is."""
-        self._console.print(Text(text))
-        sys.stdout.flush()
+        say(text)
 
     def settings(self, title: str, values: Mapping[str, Any]) -> None:
         """Prints names and values, one pair to a line."""
-        self.say(title)
-        width = max(len(name) for name in values)
-        for name, value in values.items():
-            self.say(f"  {name:<{width}}  {value}")
+        say_settings(title, values)
 
     def header(self, seed: int) -> None:
         """Prints the names of the columns above the epochs of a seed."""

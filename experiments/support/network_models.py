@@ -1,13 +1,20 @@
-"""Networks by name, as an experiment's options ask for them."""
+"""Networks and optimizers as an experiment's options ask for them, and networks that a run has trained."""
 
 import math
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 from flax import nnx
+from jaxtyping import Array
+from optax import GradientTransformation
 
+from dnc_jax.chunking import map_rows
 from dnc_jax.networks import MLP, VGG, ETFHead, Functional, ResNet18, functional
-from experiments.support.network_runs import weights_key
+from dnc_jax.training import LearningRate, OptimizerName, cosine_schedule, init_state, make_optimizer
+from experiments.support.network_runs import EVALUATED, last_state, weights_key
+from experiments.support.records import Run
 from experiments.support.sizes import RunSizes
 
 NetworkName: TypeAlias = Literal["mlp", "vgg11", "vgg13", "resnet18"]
@@ -51,6 +58,54 @@ class Architecture(Protocol):
         ...
 
 
+class Optimization(Protocol):
+    """Options that say how a network is trained."""
+
+    @property
+    def optimizer(self) -> OptimizerName:
+        """Name of the optimizer."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Its largest rate."""
+        ...
+
+    @property
+    def schedule(self) -> Literal["constant", "cosine"]:
+        """How the rate changes."""
+        ...
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs until the largest rate."""
+        ...
+
+    @property
+    def momentum(self) -> float:
+        """Of sgd."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Factor of the weights."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Points of a step."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the points."""
+        ...
+
+
+class Trainable(Architecture, Optimization, Protocol):
+    """Options of a network and of its training."""
+
+
 def make_network(config: Architecture, seed: int, size: RunSizes) -> tuple[Functional, nnx.State, nnx.State]:
     """Returns the network of a seed, with its parameters and other arrays before the first step."""
     sizes = {"depth": config.depth, "width": config.width, "init_gain": config.init_gain}
@@ -65,6 +120,52 @@ def make_network(config: Architecture, seed: int, size: RunSizes) -> tuple[Funct
 def input_shape(config: Architecture, size: RunSizes) -> tuple[int, ...]:
     """Returns the shape of one example as the network takes it: a row for an MLP, else an image."""
     return (math.prod(size.image_shape),) if config.network == "mlp" else size.image_shape
+
+
+def learning_rate(config: Optimization, num_train: int) -> LearningRate:
+    """Returns the configured rate, or its schedule over all steps of the run."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    steps = -(-num_train // config.batch_size)
+    return cosine_schedule(
+        config.learning_rate, num_steps=steps * config.epochs, warmup_steps=steps * config.warmup_epochs
+    )
+
+
+def optimizer_of(config: Optimization, num_train: int) -> GradientTransformation:
+    """Returns the configured optimizer."""
+    rate = learning_rate(config, num_train)
+    return make_optimizer(config.optimizer, rate, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+class Trained(NamedTuple):
+    """The layers of a trained network below its classifier, as one function of rows; and the classifier."""
+
+    features: Callable[[Array], Array]
+    head: Callable[[Array], Array]
+
+
+def trained_network(config: Trainable, workdir: Path, seed: int, size: RunSizes) -> Trained:
+    """Returns the network that a finished run saved last, in evaluation, for rows of standardized pixels.
+
+    Raises:
+        CheckpointError: If the run of the workdir has no whole checkpoint of this seed.
+    """
+    network, params, stats = make_network(config, seed, size)
+    fresh = init_state(params, stats, optimizer_of(config, size.num_train))
+    state = last_state(Run(workdir), seed, fresh)
+    *below, head = network.layers(state.params, state.stats)
+    shape = input_shape(config, size)
+
+    def features(rows: Array) -> Array:
+        def one(state: Array) -> Array:
+            for layer in below:
+                state = layer(state)
+            return state
+
+        return map_rows(jax.vmap(one), rows.reshape(-1, *shape), EVALUATED)
+
+    return Trained(jax.jit(features), head)
 
 
 def _head(config: Architecture, seed: int, num_classes: int) -> ETFHead | None:

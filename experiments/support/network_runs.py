@@ -138,6 +138,18 @@ def load(session: Session, seed: int, fresh: TrainState) -> tuple[int, TrainStat
     return -1, fresh, []
 
 
+def last_state(run: Run, seed: int, fresh: TrainState) -> TrainState:
+    """Returns the state that a seed was saved with last; fresh tells shapes and dtypes.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or the last is damaged.
+    """
+    found = saved_epochs(run.epochs(seed))
+    if not found:
+        raise CheckpointError(f"{run.epochs(seed)} has no checkpoint: train the network first")
+    return load_epoch(found[-1], fresh, run.owner(seed))[1]
+
+
 def train(session: Session, network: Functional, state: TrainState, seed: int, epoch: int) -> TrainState:
     """Returns the state after one more epoch.
 

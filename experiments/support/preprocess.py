@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
@@ -26,6 +25,21 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """Mean and deviation of every pixel of the training images, and which pixels are constant there."""
+
+    mean: Float[np.ndarray, "d"]
+    deviation: Float[np.ndarray, "d"]
+    constant: Bool[np.ndarray, "d"]
+
+    def standardize(self, rows: Float[np.ndarray, "n d"]) -> None:
+        """Standardizes rows in place: those of a full run take a gigabyte."""
+        rows -= self.mean.astype(rows.dtype)
+        rows /= self.deviation.astype(rows.dtype)
+        rows[:, self.constant] = 0
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Training and test data of one run."""
 
@@ -38,6 +52,26 @@ class Prepared:
     """where the images came from, in words"""
     sha256: str
     """of the chosen images and labels as they were stored"""
+    statistics: Statistics
+    """of the training images"""
+
+    def standardized(self, images: Images, size: int) -> Float[np.ndarray, "n d"]:
+        """Returns images of another dataset as rows, standardized like the training images.
+
+        The first size of its training split; raises DataError if it has fewer, or none of this shape.
+        """
+        split = images.train
+        if split.images.shape[1:] != self.image_shape or len(split.images) < size:
+            raise DataError(
+                f"{images.name} must have at least {size} images of shape {self.image_shape}: got "
+                f"{len(split.images)} of shape {split.images.shape[1:]}; choose another dataset"
+            )
+        _check_finite(split.images, f"the training split of {images.name}")
+        rows = _scaled(
+            Split(split.images[:size], split.labels[:size]), images.max_value, self.train.inputs.dtype
+        )
+        self.statistics.standardize(rows)
+        return rows
 
 
 def prepare(
@@ -81,8 +115,8 @@ def prepare(
             f"all pixels are constant in the training subset of {images.name}: got {x.shape[1]} constant "
             "pixels, expected some that vary; check the images or take more of them"
         )
-    _standardize(z, _statistics(z) if own_statistics else statistics)
-    _standardize(x, statistics)
+    (_statistics(z) if own_statistics else statistics).standardize(z)
+    statistics.standardize(x)
     labels = _permuted(train.labels, label_noise, np.random.default_rng([seed, _NOISE]))
     return Prepared(
         _dataset(x, labels, images.num_classes),
@@ -92,6 +126,7 @@ def prepare(
         images.class_names,
         images.source,
         sha256,
+        statistics,
     )
 
 
@@ -214,24 +249,11 @@ def _scaled(split: Split, max_value: float, dtype: DTypeLike) -> Float[np.ndarra
     return rows
 
 
-class _Statistics(NamedTuple):
-    mean: Float[np.ndarray, "d"]
-    deviation: Float[np.ndarray, "d"]
-    constant: Bool[np.ndarray, "d"]
-
-
-def _statistics(rows: Float[np.ndarray, "n d"]) -> _Statistics:
+def _statistics(rows: Float[np.ndarray, "n d"]) -> Statistics:
     # Not by the standard deviation: rounding of the mean leaves it above 0.
     constant = rows.min(axis=0) == rows.max(axis=0)
     deviation = np.where(constant, 1.0, rows.std(axis=0, dtype=np.float64))
-    return _Statistics(rows.mean(axis=0, dtype=np.float64), deviation, constant)
-
-
-def _standardize(rows: Float[np.ndarray, "n d"], statistics: _Statistics) -> None:
-    # In place: the rows of a full run take a gigabyte.
-    rows -= statistics.mean.astype(rows.dtype)
-    rows /= statistics.deviation.astype(rows.dtype)
-    rows[:, statistics.constant] = 0
+    return Statistics(rows.mean(axis=0, dtype=np.float64), deviation, constant)
 
 
 def _permuted(

@@ -61,12 +61,12 @@ def draw_lines(
     ]
 
 
-def mark_terminal_phase(axes: Axes, records: Records) -> None:
+def mark_terminal_phase(axes: Axes, records: Records, color: str = _GREY) -> None:
     """Returns nothing; draws a line at the mean of the epochs where the terminal phase begins, if any."""
     begun = [terminal_epoch(records.rows, seed) for seed in records.config["seeds"]]
     known = [epoch for epoch in begun if epoch is not None]
     if known:
-        axes.axvline(float(np.mean(known)), color=_GREY, linestyle=":", linewidth=1.2)
+        axes.axvline(float(np.mean(known)), color=color, linestyle=":", linewidth=1.2)
 
 
 def stage_handles(records: Records) -> list[Line2D]:
