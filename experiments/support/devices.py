@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 Precision = Literal["float32", "float64"]
 
@@ -56,6 +57,15 @@ def shard_rows(mesh: Mesh, x: np.ndarray, dtype: jnp.dtype | None) -> jax.Array:
 def replicate(mesh: Mesh, x: np.ndarray, dtype: jnp.dtype | None) -> jax.Array:
     """Returns x on the devices of the mesh, whole on each."""
     return jax.device_put(jnp.asarray(x, dtype), NamedSharding(mesh, PartitionSpec()))
+
+
+def replicate_beside(x: jax.Array, tree: PyTree) -> PyTree:
+    """Returns arrays whole on every device that x, rows of a mesh, lies on.
+
+    What enters a jitted function must always come with one sharding: each one is compiled for anew.
+    """
+    assert isinstance(x.sharding, NamedSharding)
+    return jax.device_put(tree, NamedSharding(x.sharding.mesh, PartitionSpec()))
 
 
 def free_bytes(mesh: Mesh) -> int:

@@ -79,10 +79,14 @@ def measure_ansatz(layers: Sequence[Layer], initial: Sequence[Array], x: Array) 
     """
     block = rows_per_block(layers, x)
     agops = preactivation_agops(tuple(layers), x, block)
-    return {
-        (number, WEIGHTS): _ansatz(layer.matrix, start, agop, bool(jnp.any(layer.matrix != start)))
-        for number, (layer, start, agop) in enumerate(zip(layers, initial, agops, strict=True), 1)
-    }
+    found: Measured = {}
+    for number, (layer, start, agop) in enumerate(zip(layers, initial, agops, strict=True), 1):
+        values = _ansatz(layer.matrix, start, agop)
+        has_changed = bool(jnp.any(layer.matrix != start))
+        found[number, WEIGHTS] = {
+            name: value for name, value in values.items() if has_changed or not name.startswith("centered")
+        }
+    return found
 
 
 @partial(jax.jit, static_argnames="batch_size")
@@ -163,18 +167,16 @@ def _of_head(head: Layer, x: Array, labels: Array, num_classes: int, number: int
     return {(number, "input"): values, (number, WEIGHTS): of_classifier}
 
 
-@partial(jax.jit, static_argnames="has_changed")
-def _ansatz(matrix: Array, start: Array, agop: Array, has_changed: bool) -> dict[str, Array]:
+@jax.jit
+def _ansatz(matrix: Array, start: Array, agop: Array) -> dict[str, Array]:
     whole, root = (agop_factor(matrix, agop, power=power) for power in (1.0, 0.5))
-    values = {
+    change = matrix - start
+    return {
         "nfa_correlation": pearson_of_grams(matrix, whole),
         "nfa_correlation_root": pearson_of_grams(matrix, root),
         "cosine_nfa": cosine_of_grams(matrix, whole),
         "cosine_nfa_root": cosine_of_grams(matrix, root),
+        "centered_nfa_correlation": pearson_of_grams(change, whole),
+        "centered_nfa_correlation_root": pearson_of_grams(change, root),
+        "centered_nfc": cosine_of_grams(change, agop_factor(change, agop)),
     }
-    if has_changed:
-        change = matrix - start
-        values["centered_nfa_correlation"] = pearson_of_grams(change, whole)
-        values["centered_nfa_correlation_root"] = pearson_of_grams(change, root)
-        values["centered_nfc"] = cosine_of_grams(change, agop_factor(change, agop))
-    return values

@@ -23,6 +23,7 @@ from dnc_jax.training import (
 )
 from experiments.support import network_measures as measures
 from experiments.support.checkpoint import CheckpointError, save_arrays
+from experiments.support.devices import replicate_beside
 from experiments.support.epoch_table import EpochTable
 from experiments.support.layers import Points
 from experiments.support.records import Row, Run
@@ -106,7 +107,8 @@ def run_seed(
     """Trains a network from its first epoch or its last checkpoint; returns all rows of the seed."""
     schedule, run, table = session.schedule, session.run, session.table
     initial = [layer.matrix for layer in network.layers(params, stats)]
-    fresh = init_state(jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, stats), session.optimizer)
+    fresh = init_state(*jax.tree.map(jnp.copy, (params, stats)), session.optimizer)
+    fresh = replicate_beside(session.train.x, fresh)
     table.header(seed)
     done, state, rows = load(session, seed, fresh) if schedule.resume else (-1, fresh, [])
     run.log(rows)
@@ -186,7 +188,7 @@ def measure(
     found: list[measures.Measured] = [{(len(initial), measures.NETWORK): values}]
     is_terminal = on_train.accuracy == 1 and terminal_epoch(known, seed) is None
     if epoch % schedule.measure_every == 0 or epoch == schedule.epochs or is_terminal:
-        layers = network.layers(state.params, state.stats)
+        layers = replicate_beside(train.x, network.layers(state.params, state.stats))
         x, labels = train.x[: schedule.num_measured], train.labels[: schedule.num_measured]
         collapse, features = measures.measure_collapse(layers, x, labels, session.num_classes)
         found += [collapse, measures.measure_ansatz(layers, initial, x)]
