@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dnc_jax.networks import resnet as resnets
+from dnc_jax.networks import vgg as vggs
 from experiments import etf_head, mlp_and_deep_rfm, ood_detection, random_labels, train_network
 from experiments.support.data.images import DataError, pooled
 from experiments.support.plotting.training_drawing import Records
 from experiments.support.plotting.training_figures import read_records
+from experiments.support.variants import stored_config
 from tests.experiments.network_runs_small import SMALL, rows
 
 
@@ -109,21 +112,16 @@ def test_the_mlp_and_deep_rfm_are_measured_on_the_same_images(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "trained MLP  training accuracy" in out
     assert "Deep RFM     training accuracy" in out
-    configs = [read_config(tmp_path / "run" / name) for name in ("mlp", "deep_rfm")]
+    configs = [stored_config(tmp_path / "run" / name) for name in ("mlp", "deep_rfm")]
     assert configs[0]["data_sha256"] == configs[1]["data_sha256"]
     assert all(any(r["metric"] == "nc1" for r in found) for found in both)
     assert (tmp_path / "run" / "figures" / "mlp_and_deep_rfm.png").exists()
 
 
-def read_config(workdir):
-    from experiments.support.variants import stored_config
-
-    return stored_config(workdir)
-
-
 @pytest.mark.parametrize("network", ["vgg11", "resnet18"])
-@pytest.mark.slow
-def test_convolutional_networks_are_trained_and_measured(tmp_path, network):
+def test_convolutional_networks_are_trained_and_measured(tmp_path, network, monkeypatch):
+    monkeypatch.setattr(vggs, "CHANNELS", {"vgg11": ((3,), (3,), (3, 3), (3, 3))})
+    monkeypatch.setattr(resnets, "STAGES", ((3, 1), (3, 1), (3, 1), (3, 2)))
     changes = {
         "network": network,
         "epochs": 1,
@@ -134,7 +132,7 @@ def test_convolutional_networks_are_trained_and_measured(tmp_path, network):
     train_network.main(train_network.Config(**SMALL | changes))
     found = rows(tmp_path / "run")
     layers = {r["layer"] for r in found if r["metric"] == "nfa_correlation"}
-    # 6 convolutions and 8192 -> width, or 20 convolutions; then two hidden layers and the head.
+    # 6 convolutions and the dense layer on them, or 20 convolutions; then two hidden layers and the head.
     assert layers == set(range(1, 1 + {"vgg11": 10, "resnet18": 23}[network]))
     assert {r["stage"] for r in found if r["layer"] == 1} == {"input", "linear", "nonlinear", "weights"}
 
