@@ -39,6 +39,7 @@ from experiments.support.network_runs import Session, run_seed
 from experiments.support.plotting import training_figures
 from experiments.support.preprocess import Prepared, prepare
 from experiments.support.records import open_run
+from experiments.support.reference import reference_lines
 from experiments.support.training_story import closing_lines, terminal_phase
 
 LOSSES = {"squared": squared_error, "cross_entropy": cross_entropy}
@@ -172,8 +173,14 @@ def main(config: Config) -> Path | None:
             row for seed in config.seeds for row in run_seed(session, seed, *make_network(config, seed, size))
         ]
     run.write_lines("terminal_phase.jsonl", terminal_phase(rows))
-    table.say(closing_lines(rows, workdir))
+    table.say("\n".join([closing_lines(rows, workdir), *reference(config)]))
     return workdir
+
+
+def reference(config: Config) -> list[str]:
+    """Returns what others have got with a preset whose setting was not changed."""
+    preset = PRESETS.get(config.preset)
+    return reference_lines(config.preset) if preset and options_of(preset) == options_of(config) else []
 
 
 def check_options(config: Config) -> None:

@@ -107,8 +107,9 @@ def run_seed(
     """Trains a network from its first epoch or its last checkpoint; returns all rows of the seed."""
     schedule, run, table = session.schedule, session.run, session.table
     initial = [layer.matrix for layer in network.layers(params, stats)]
-    fresh = init_state(*jax.tree.map(jnp.copy, (params, stats)), session.optimizer)
-    fresh = replicate_beside(session.train.x, fresh)
+    # Copies: training consumes its state, and the caller keeps its arrays.
+    params, stats = jax.tree.map(jnp.copy, (params, stats))
+    fresh = replicate_beside(session.train.x, init_state(params, stats, session.optimizer))
     table.header(seed)
     done, state, rows = load(session, seed, fresh) if schedule.resume else (-1, fresh, [])
     run.log(rows)

@@ -7,6 +7,8 @@ from statistics import geometric_mean, mean
 from experiments.support.records import Row
 from experiments.support.story import change
 
+TITLES = {"nc1_trace_ratio": "tr Sigma_W / tr Sigma_B", "nc1": "NC1 = tr(Sigma_W pinv(Sigma_B)) / K"}
+
 
 def terminal_epoch(rows: Sequence[Row], seed: int) -> int | None:
     """Returns the first epoch at which all training points are classified correctly, if there is one.
@@ -49,48 +51,74 @@ def terminal_phase(rows: Sequence[Row]) -> list[Row]:
 
 
 def closing_lines(rows: Sequence[Row], workdir: Path) -> str:
-    """Returns how far NC1 fell, by which stage, when the terminal phase began, and where the files are."""
-    nc1 = {(r["seed"], r["epoch"], r["layer"], r["stage"]): r["value"] for r in rows if r["metric"] == "nc1"}
-    seeds = sorted({seed for seed, *_ in nc1})
-    last_epoch = max(epoch for _, epoch, *_ in nc1)
-    depth = max(layer for _, _, layer, stage in nc1 if stage == "nonlinear")
-    ends = [
-        (nc1.get((s, 0, depth, "nonlinear")), nc1.get((s, last_epoch, depth, "nonlinear"))) for s in seeds
-    ]
+    """Returns how far NC1 fell, by which stage of which layer, when the terminal phase began."""
+    depth = max(row["layer"] for row in rows if row["stage"] == "nonlinear")
+    last = max(row["epoch"] for row in rows)
     lines = [""]
-    both = [(first, last) for first, last in ends if first and last]
-    if both:
-        first, last = (geometric_mean(values) for values in zip(*both, strict=True))
-        lines.append(
-            f"NC1 of the last hidden layer went from {first:.3g} to {last:.3g} in {last_epoch} epochs, "
-            f"{change(first, last)} (mean of {len(both)} seed{'s' * (len(both) > 1)})."
-        )
-    lines += [_layer_line(nc1, seeds, last_epoch, layer) for layer in range(1, depth + 1)]
-    lines.append(_terminal_line(rows, seeds))
+    for metric, name in (
+        ("nc1_trace_ratio", "tr Sigma_W / tr Sigma_B"),
+        ("nc1", "NC1 = tr(Sigma_W pinv(Sigma_B)) / K"),
+    ):
+        first, end = (average(rows, metric, depth, "nonlinear", epoch) for epoch in (0, last))
+        if first and end:
+            lines.append(
+                f"{name} of the last hidden layer went from {first:.3g} to {end:.3g} in {last} epochs, "
+                f"{change(first, end)}."
+            )
+    lines += ["", *layer_table(rows)]
+    lines.append(_terminal_line(rows, sorted({row["seed"] for row in rows})))
     lines.append(f"Records, checkpoints and figures are in {workdir}")
     return "\n".join(lines)
 
 
-def _layer_line(nc1: dict[tuple[int, int, int, str], float], seeds: list[int], epoch: int, layer: int) -> str:
-    def of(stage: str) -> float:
-        found = [nc1[s, epoch, layer, stage] for s in seeds if (s, epoch, layer, stage) in nc1]
-        return geometric_mean(found) if found and min(found) > 0 else float("nan")
-
-    before, linear, after = of("input"), of("linear"), of("nonlinear")
-    return f"  layer {layer}: NC1 {before:.3g} -> linear {linear:.3g} -> nonlinear {after:.3g}; " + _verdict(
-        before / linear, linear / after
-    )
+def average(rows: Sequence[Row], metric: str, layer: int, stage: str, epoch: int) -> float | None:
+    """Returns the mean over seeds, geometric for what is positive by definition; None without a value."""
+    place = {"metric": metric, "layer": layer, "stage": stage, "epoch": epoch}
+    found = [row["value"] for row in rows if place.items() <= row.items()]
+    if not found:
+        return None
+    return geometric_mean(found) if metric.startswith("nc1") and min(found) > 0 else mean(found)
 
 
-def _verdict(linear: float, nonlinear: float) -> str:
-    """Returns which of the two factors by which the stages lowered NC1 dominates, in words."""
-    if not max(linear, nonlinear) > 1:
-        return "neither stage lowered it"
-    if linear >= nonlinear:
-        return "the linear stage dominates" + (
-            "; the nonlinear one undoes part of it" if nonlinear < 1 else ""
+def layer_table(rows: Sequence[Row]) -> list[str]:
+    """Returns NC1 at the three stages and the ansatz by layer after the last epoch, means over seeds."""
+    last = max(row["epoch"] for row in rows)
+    seeds = len({row["seed"] for row in rows})
+    lines = [
+        f"epoch {last}, mean of {seeds} seed{'s' * (seeds > 1)}",
+        "layer   tr Sigma_W / tr Sigma_B           NC1                           NFA, Pearson with",
+        "        input   linear  nonlinear         input   linear  nonlinear     AGOP  AGOP^1/2  centered",
+    ]
+    for layer in sorted({row["layer"] for row in rows if row["stage"] == "nonlinear"}):
+        ratios, nc1 = (
+            [average(rows, metric, layer, stage, last) for stage in ("input", "linear", "nonlinear")]
+            for metric in ("nc1_trace_ratio", "nc1")
         )
-    return "the nonlinear stage dominates, not the linear one"
+        ansatz = [
+            average(rows, metric, layer, "weights", last)
+            for metric in ("nfa_correlation", "nfa_correlation_root", "centered_nfa_correlation_root")
+        ]
+        lines.append(
+            f"{layer:>5}   {_three(ratios)}       {_three(nc1)}    {_three(ansatz)}   {_verdict(ratios)}"
+        )
+    return lines
+
+
+def _three(values: Sequence[float | None]) -> str:
+    return " ".join(f"{'-' if value is None else format(value, '.3g'):<8}" for value in values)
+
+
+def _verdict(ratios: Sequence[float | None]) -> str:
+    """Returns which of the two factors by which the stages lowered the trace ratio dominates, in words."""
+    before, linear, after = ratios
+    if not before or not linear or not after:
+        return ""
+    by_linear, by_nonlinear = before / linear, linear / after
+    if not max(by_linear, by_nonlinear) > 1:
+        return "neither stage lowers it"
+    if by_linear >= by_nonlinear:
+        return "linear dominates" + ("; nonlinear undoes part of it" if by_nonlinear < 1 else "")
+    return "nonlinear dominates"
 
 
 def _fell(rows: Sequence[Row]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from dnc_jax.training import TrainingError
 from experiments import train_network
 from experiments.support import network_runs, training_checkpoint
+from experiments.support.plotting import training_figures
 from experiments.support.records import RecordsError
 
 SMALL = train_network.Config(
@@ -83,7 +84,7 @@ def test_training_learns_and_weights_are_drawn_by_seed(finished):
 
 def test_figures_and_tables_are_drawn(finished):
     names = {path.name for path in (finished / "figures").iterdir()}
-    stems = ("collapse_by_epoch", "ansatz_by_layer")
+    stems = training_figures.FIGURES
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf", "csv")}
     header = (finished / "figures" / "collapse_by_epoch.csv").read_text().splitlines()[0]
     assert header == "layer,epoch,stage,metric,mean,min,max,num_seeds"
