@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import layer_agops, metrics, timing
+from benchmarks import layer_agops, metrics, timing, training
 
 DIMS = (7, 6, 5, 3)
 SIZES = {"num_rows": 9, "batch_size": 4, "repeats": 2, "product_size": 8}
@@ -82,3 +82,29 @@ def test_added_memory_is_that_of_the_call():
     sizes = {"num_rows": 100_000, "dim": 200, "num_classes": 3}
     residuals_mib = 100_000 * 200 * 4 / 2**20
     assert metrics.added_memory(sizes, "nc1/numpy") >= 0.9 * residuals_mib
+
+
+def test_an_epoch_is_the_same_in_torch():
+    pytest.importorskip("torch")
+    network = training.make_network((7, 6, 6, 3))
+    data = training.make_data(23, 7, 3, 2)
+    for fused in (False, True):
+        mine, other = training.ours(network, data, 5), training.theirs(network, data, 5, fused=fused)
+        for _ in range(2):
+            np.testing.assert_allclose(mine(), other(), rtol=1e-4)
+
+
+def test_training_is_timed_and_recorded(tmp_path, capsys):
+    output = tmp_path / "timings.jsonl"
+    flags = [f"--{name}={value}" for name, value in SIZES.items()]
+    training.main([*flags, f"--output={output}", "--dims", "7", "6", "6", "3"])
+    (record,) = [json.loads(line) for line in output.read_text().splitlines()]
+    assert record["seconds_ours"] > 0
+    assert "over_necessary" in capsys.readouterr().out
+
+
+def test_without_torch_training_says_what_is_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(training, "torch", None)
+    record = training.measure((7, 6, 6, 3), **SIZES)
+    assert record["seconds_torch"] is None
+    assert "torch is not installed, and left out" in capsys.readouterr().out

@@ -57,15 +57,14 @@ def papyan_set(records: Records) -> tuple[Figure, Table]:
     head, table = max(records.layers) + 1, []
     figure = new_figure(11.0, 6.6)
     for axes, (title, label, lines) in zip(figure.subplots(2, 3, sharex=True).flat, PANELS, strict=True):
+        drawn = []
         for stage, metric, style in lines:
             place = {"layer": head, "stage": stage, "metric": metric}
-            table += draw_lines(axes, records.rows, "epoch", style, **place)
+            drawn += draw_lines(axes, records.rows, "epoch", style, **place)
+        table += drawn
         mark_terminal_phase(axes, records)
         axes.set(title=title, ylabel=label, xlabel="epoch")
-        if title.startswith("NC4"):
-            axes.set_ylim(bottom=-0.01)
-        else:
-            axes.set_yscale("log")
+        _set_scale(axes, drawn)
     has_test = any(row["metric"] == "test_nc4" for row in records.rows)
     styles = [MEANS, CLASSIFIER, HELD_OUT][: 2 + has_test]
     handles = handles_of({style.label: style for style in styles}) + phase_handle(records)
@@ -95,7 +94,9 @@ def class_mean_cosines(records: Records) -> tuple[Figure, Table]:
     bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.75, label=label)
     bar.ax.axhline(-1 / (num_classes - 1), color="black", linewidth=1.5)
     note = Line2D([], [], color="black", label=f"of a simplex: -1/(K-1) = {-1 / (num_classes - 1):.3f}")
-    _finish_first_seed(figure, "Class means turn into a simplex", records, [note])
+    _finish_first_seed(
+        figure, "Angles between class means at the classifier, through training", records, [note]
+    )
     return figure, table
 
 
@@ -123,9 +124,18 @@ def simplex_projection(records: Records) -> tuple[Figure, Table]:
         for color, name in zip(CLASS_COLORS, names, strict=False)
     ]
     edges = Line2D([], [], color="#333333", marker="D", markersize=4, label="class means and their simplex")
-    headline = "Points of four classes gather at the corners of a simplex"
+    headline = "Four classes in the space of their means, at the classifier"
     _finish_first_seed(figure, headline, records, [*handles, edges])
     return figure, table
+
+
+def _set_scale(axes: Axes, drawn: Table) -> None:
+    """Returns nothing; a logarithmic axis where values span more than a factor of ten and none is 0."""
+    values = np.array([row["mean"] for row in drawn], float)
+    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
 
 
 def shown_epochs(records: Records) -> list[int]:
