@@ -4,8 +4,10 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 import dnc_jax
-from experiments import deep_rfm
+from experiments import deep_rfm, train_network
 from experiments.support import command
 
 ROOT = Path(__file__).parent.parent
@@ -28,14 +30,17 @@ def test_the_snippet_shows_collapse_in_a_few_lines(capsys):
     assert lines[-1][-1] < lines[0][0] / 5
 
 
-def test_every_command_is_understood():
-    commands = [
-        line for block in blocks("bash") for line in block.splitlines() if "experiments.deep_rfm" in line
-    ]
+EXPERIMENTS = {"deep_rfm": deep_rfm, "train_network": train_network}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_command_is_understood(name):
+    experiment, module = EXPERIMENTS[name], f"experiments.{name}"
+    commands = [line for block in blocks("bash") for line in block.splitlines() if module in line]
     assert commands
     for line in commands:
-        arguments = shlex.split(line.split("experiments.deep_rfm")[1])
-        assert isinstance(command.parse(deep_rfm.Config, deep_rfm.PRESETS, arguments), deep_rfm.Config)
+        arguments = shlex.split(line.split(module)[1])
+        assert isinstance(command.parse(experiment.Config, experiment.PRESETS, arguments), experiment.Config)
 
 
 def test_every_linked_file_and_named_function_exists():
