@@ -17,7 +17,7 @@ from dnc_jax.ansatz import (
     subspace_alignment,
     svd_stages,
 )
-from dnc_jax.ansatz_factors import agop_factor, cosine_of_grams, pearson_of_grams
+from dnc_jax.ansatz_factors import agop_factor, cosine_of_grams, pearson_of_grams, power_factor
 from dnc_jax.collapse import (
     Accumulator,
     Attribution,
@@ -193,6 +193,7 @@ __all__ = [
     "of_points",
     "pearson",
     "pearson_of_grams",
+    "power_factor",
     "principal_columns",
     "principal_directions",
     "product_laplace_fourier_features",

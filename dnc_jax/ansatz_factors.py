@@ -15,16 +15,14 @@ from dnc_jax.linalg import matmul, norm, psd_power
 from dnc_jax.types import is_concrete
 
 
-def agop_factor(
-    weights: Float[Array, "d p"], preactivation_agop: Float[Array, "p p"], *, power: float = 1.0
-) -> Float[Array, "d q"]:
-    """Returns F with F F^T = (W K W^T)^power, the power of the AGOP at the input of x -> activation(x W).
+def agop_factor(weights: Float[Array, "d p"], preactivation_agop: Float[Array, "p p"]) -> Float[Array, "d p"]:
+    """Returns F = W K^(1/2): F F^T = W K W^T is the AGOP at the input of x -> activation(x W).
 
-    Eigenvalues of K, and singular values of W K^(1/2), below 16 eps of the largest count as 0. For patches
-    of a convolution, W is its weights as a matrix (patch, p) and K a `layer_agops` entry per position.
+    Eigenvalues of K of at most 16 eps of the largest count as 0. For patches of a convolution, W is its
+    weights as a matrix (patch, p) and K a `layer_agops` entry per position.
 
     Raises:
-        ValueError: If the shapes do not fit, or power is not positive.
+        ValueError: If the shapes do not fit.
     """
     check_matrix("weights", weights)
     if preactivation_agop.shape != (weights.shape[1],) * 2:
@@ -32,14 +30,22 @@ def agop_factor(
             f"preactivation_agop must have shape {(weights.shape[1],) * 2}, for weights of shape "
             f"{weights.shape}: got {preactivation_agop.shape}"
         )
+    return matmul(weights, psd_power(preactivation_agop, 0.5, rtol=_rounding(weights)))
+
+
+def power_factor(factor: Float[Array, "d q"], power: float) -> Float[Array, "d r"]:
+    """Returns G with G G^T = (F F^T)^power, r = min(d, q) columns, from the singular values of F.
+
+    Those of at most 16 eps of the largest count as 0.
+
+    Raises:
+        ValueError: If factor is no matrix of floats, or power is not positive.
+    """
+    check_matrix("factor", factor)
     if not power > 0:
         raise ValueError(f"power must be positive: got {power}")
-    rounding = ROUNDING_UNITS * float(jnp.finfo(weights.dtype).eps)
-    factor = matmul(weights, psd_power(preactivation_agop, 0.5, rtol=rounding))
-    if power == 1.0:
-        return factor
     vectors, singular, _ = jnp.linalg.svd(factor, full_matrices=False)
-    is_kept = singular > rounding * singular[0]
+    is_kept = singular > _rounding(factor) * singular[0]
     powers = jnp.where(is_kept, jnp.where(is_kept, singular, 1.0) ** power, 0.0)
     return vectors * powers[None, :]
 
@@ -75,6 +81,10 @@ def pearson_of_grams(a: Float[Array, "d q"], b: Float[Array, "d r"]) -> Float[Ar
     value = _ratio(covariance, jnp.sqrt(variances[0]) * jnp.sqrt(variances[1]))
     _check_defined(value, "pearson_of_grams", a, b)
     return value
+
+
+def _rounding(a: Float[Array, "d q"]) -> float:
+    return ROUNDING_UNITS * float(jnp.finfo(a.dtype).eps)
 
 
 def _scaled(a: Float[Array, "d q"], b: Float[Array, "d r"]) -> list[Float[Array, "d _"]]:

@@ -13,6 +13,7 @@ from dnc_jax import (
     nfa_correlation,
     pearson,
     pearson_of_grams,
+    power_factor,
     principal_columns,
     psd_power,
 )
@@ -31,8 +32,8 @@ def weights_and_agop(d, p, rank=None, dtype=np.float64):
 @pytest.mark.parametrize(("d", "p", "rank"), [(30, 7, None), (7, 30, None), (30, 7, 3)])
 def test_the_factor_is_one_of_the_power_of_the_agop(d, p, rank, power, dtype):
     weights, agop = weights_and_agop(d, p, rank, dtype)
-    factor = agop_factor(weights, agop, power=power)
-    assert factor.shape[1] <= p
+    factor = power_factor(agop_factor(weights, agop), power)
+    assert factor.shape == (d, min(d, p))
     w, k = (np.asarray(a, np.float64) for a in (weights, agop))
     values, vectors = np.linalg.eigh(w @ k @ w.T)
     values[: d - (rank or min(d, p))] = 0.0
@@ -44,7 +45,7 @@ def test_the_factor_is_one_of_the_power_of_the_agop(d, p, rank, power, dtype):
 @pytest.mark.parametrize(("d", "p"), [(40, 6), (6, 9)])
 def test_correlations_of_factors_are_those_of_the_ansatz(d, p, power):
     weights, agop = weights_and_agop(d, p)
-    factor, whole = agop_factor(weights, agop, power=power), weights @ agop @ weights.T
+    factor, whole = power_factor(agop_factor(weights, agop), power), weights @ agop @ weights.T
     true = nfa_correlation(weights, whole, power=power), cosine_nfa(weights, whole, power=power)
     np.testing.assert_allclose(pearson_of_grams(weights, factor), true[0], rtol=1e-9)
     np.testing.assert_allclose(cosine_of_grams(weights, factor), true[1], rtol=1e-9)
@@ -91,4 +92,4 @@ def test_what_has_no_correlation_is_refused_and_nan_under_a_trace():
         with pytest.raises(ValueError, match=r"preactivation_agop must have shape \(2, 2\)"):
             agop_factor(ones, psd_power(jnp.eye(3), 0.5))
     with pytest.raises(ValueError, match=r"power must be positive: got 0\.0"):
-        agop_factor(ones, jnp.eye(2), power=0.0)
+        power_factor(other, 0.0)

@@ -22,6 +22,7 @@ from dnc_jax import (
     nc2,
     nc2_gram_mse,
     pearson_of_grams,
+    power_factor,
     principal_columns,
     within_class_rounding,
 )
@@ -49,23 +50,35 @@ Measured: TypeAlias = dict[tuple[int, str], dict[str, Array]]
 """Metrics by layer, counted from 1, and stage."""
 
 
+def linear_columns(layers: Sequence[Layer]) -> list[Array]:
+    """Returns V S of the weights of every layer but the head, what the linear stage multiplies by."""
+    return [_columns(layer.matrix) for layer in layers[:-1]]
+
+
+_columns = jax.jit(principal_columns)
+
+
 def measure_collapse(
-    layers: Sequence[Layer], x: Array, labels: Array, num_classes: int
+    layers: Sequence[Layer], columns: Sequence[Array], x: Array, labels: Array, num_classes: int
 ) -> tuple[Measured, Array]:
     """Returns NC1 and NC2 by stage of every layer but the head, everything at its input; and that input."""
-    found, state = _by_stage(
-        layers, x, labels, num_classes, METRICS | {"within_class_rounding": within_class_rounding}
-    )
+    metrics = METRICS | {"within_class_rounding": within_class_rounding}
+    found, state = _by_stage(layers, columns, x, labels, num_classes, metrics)
     found |= _of_head(layers[-1], state, labels, num_classes, len(layers))
     return found, state
 
 
 def measure_held_out(
-    layers: Sequence[Layer], x: Array, labels: Array, train_stats: ClassStats, num_classes: int
+    layers: Sequence[Layer],
+    columns: Sequence[Array],
+    x: Array,
+    labels: Array,
+    train_stats: ClassStats,
+    num_classes: int,
 ) -> Measured:
     """Returns NC1 and NC2 of held-out points by stage, and NC4 against the class means of training."""
     held_out = {f"test_{name}": metric for name, metric in METRICS.items()}
-    found, state = _by_stage(layers, x, labels, num_classes, held_out)
+    found, state = _by_stage(layers, columns, x, labels, num_classes, held_out)
     mismatch = decision_mismatch(state, train_stats, jax.vmap(layers[-1])(state))
     return found | {(len(layers), "input"): {"test_nc4": mismatch}}
 
@@ -126,11 +139,16 @@ def to_rows(seed: int, epoch: int, *found: Measured) -> tuple[list[Row], list[st
 
 
 def _by_stage(
-    layers: Sequence[Layer], x: Array, labels: Array, num_classes: int, metrics: dict[str, Any]
+    layers: Sequence[Layer],
+    columns: Sequence[Array],
+    x: Array,
+    labels: Array,
+    num_classes: int,
+    metrics: dict[str, Any],
 ) -> tuple[Measured, Any]:
-    found, state = {}, x
-    for number, layer in enumerate(layers[:-1], 1):
-        by_stage, state = _measure_layer(layer, state, labels, num_classes, tuple(metrics.items()))
+    found, state, items = {}, x, tuple(metrics.items())
+    for number, (layer, projection) in enumerate(zip(layers[:-1], columns, strict=True), 1):
+        by_stage, state = _measure_layer(layer, projection, state, labels, num_classes, items)
         found |= {(number, stage): values for stage, values in by_stage.items()}
     return found, state
 
@@ -139,6 +157,7 @@ def _by_stage(
 @partial(jax.jit, static_argnames=("num_classes", "metrics"))
 def _measure_layer(
     layer: Layer,
+    columns: Array,
     state: PyTree,
     labels: Array,
     num_classes: int,
@@ -146,7 +165,6 @@ def _measure_layer(
 ) -> tuple[dict[str, dict[str, Array]], Any]:
     """Returns metrics by stage, and what the next layer receives."""
     received = state[0] if isinstance(state, tuple) else state
-    columns = principal_columns(layer.matrix)
     projected = jax.vmap(lambda row: layer.project(row, columns))(state)
     stages = Stages(received, projected, jax.vmap(layer.features)(state))
     by_stage = {
@@ -169,8 +187,9 @@ def _of_head(head: Layer, x: Array, labels: Array, num_classes: int, number: int
 
 @jax.jit
 def _ansatz(matrix: Array, start: Array, agop: Array) -> dict[str, Array]:
-    whole, root = (agop_factor(matrix, agop, power=power) for power in (1.0, 0.5))
-    change = matrix - start
+    root_of_agop, change = agop_factor(jnp.eye(len(agop), dtype=agop.dtype), agop), matrix - start
+    whole = matrix @ root_of_agop
+    root = power_factor(whole, 0.5)
     return {
         "nfa_correlation": pearson_of_grams(matrix, whole),
         "nfa_correlation_root": pearson_of_grams(matrix, root),
@@ -178,5 +197,5 @@ def _ansatz(matrix: Array, start: Array, agop: Array) -> dict[str, Array]:
         "cosine_nfa_root": cosine_of_grams(matrix, root),
         "centered_nfa_correlation": pearson_of_grams(change, whole),
         "centered_nfa_correlation_root": pearson_of_grams(change, root),
-        "centered_nfc": cosine_of_grams(change, agop_factor(change, agop)),
+        "centered_nfc": cosine_of_grams(change, change @ root_of_agop),
     }

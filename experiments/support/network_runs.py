@@ -191,15 +191,16 @@ def measure(
     if epoch % schedule.measure_every == 0 or epoch == schedule.epochs or is_terminal:
         layers = replicate_beside(train.x, network.layers(state.params, state.stats))
         x, labels = train.x[: schedule.num_measured], train.labels[: schedule.num_measured]
-        collapse, features = measures.measure_collapse(layers, x, labels, session.num_classes)
+        columns, k = measures.linear_columns(layers), session.num_classes
+        collapse, features = measures.measure_collapse(layers, columns, x, labels, k)
         found += [collapse, measures.measure_ansatz(layers, initial, x)]
         if test is not None:
             on_test = evaluate(network, session.loss, state, test.x, test.labels, batch_size=EVALUATED)
             values |= {"test_loss": on_test.loss, "test_accuracy": on_test.accuracy}
-            stats = class_stats(features, labels, session.num_classes)
-            found.append(measures.measure_held_out(layers, test.x, test.labels, stats, session.num_classes))
+            stats = class_stats(features, labels, k)
+            found.append(measures.measure_held_out(layers, columns, test.x, test.labels, stats, k))
         if seed == session.schedule.seeds[0]:
-            arrays = epoch_arrays(features, labels, layers[-1].matrix, session.num_classes)
+            arrays = epoch_arrays(features, labels, layers[-1].matrix, k)
             save_arrays(session.run.epoch_arrays(epoch), arrays)
     rows, undefined = measures.to_rows(seed, epoch, *found)
     if undefined:

@@ -89,10 +89,10 @@ def test_arrays_of_an_epoch_hold_the_simplex_of_exact_class_means():
 
 def test_blocks_of_gradients_keep_to_their_budget(monkeypatch):
     class Wide:
-        def linear(self, state):
+        def linear(self, _):
             return jnp.zeros(1000)
 
-        def rest(self, state):
+        def rest(self, _):
             return jnp.zeros(10)
 
     x = jnp.zeros((500, 4), jnp.float32)
