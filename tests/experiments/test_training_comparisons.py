@@ -132,8 +132,8 @@ def test_convolutional_networks_are_trained_and_measured(tmp_path, network, monk
     train_network.main(train_network.Config(**SMALL | changes))
     found = rows(tmp_path / "run")
     layers = {r["layer"] for r in found if r["metric"] == "nfa_correlation"}
-    # 6 convolutions and the dense layer on them, or 20 convolutions; then two hidden layers and the head.
-    assert layers == set(range(1, 1 + {"vgg11": 10, "resnet18": 23}[network]))
+    # 6 convolutions and the dense layer on them, or 18 convolutions; then two hidden layers and the head.
+    assert layers == set(range(1, 1 + {"vgg11": 10, "resnet18": 21}[network]))
     assert {r["stage"] for r in found if r["layer"] == 1} == {"input", "linear", "nonlinear", "weights"}
 
 
