@@ -9,7 +9,9 @@ it is left out, and times ours alone.
 """
 
 import argparse
+import importlib
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,7 @@ from benchmarks import timing
 from dnc_jax.networks import MLP, Functional, functional
 from dnc_jax.training import init_state, make_optimizer, squared_error, train_epoch
 
-try:
-    import torch
-except ImportError:
-    torch = None
-
+HAS_TORCH = find_spec("torch") is not None
 DTYPE = jnp.dtype(jnp.float32)
 LEARNING_RATE = 1e-4
 
@@ -47,7 +45,9 @@ def make_data(
 def make_network(dims: Sequence[int]) -> tuple[Functional, nnx.State, nnx.State]:
     """Returns an MLP, with hidden layers of one width, and its arrays."""
     in_dim, width, *others = dims
-    return functional(MLP(in_dim, dims[-1], depth=len(others), width=width, rngs=nnx.Rngs(0)))
+    network, *arrays = functional(MLP(in_dim, dims[-1], depth=len(others), width=width, rngs=nnx.Rngs(0)))
+    params, stats = jax.tree.map(lambda array: array.astype(DTYPE), arrays)
+    return network, params, stats
 
 
 def ours(
@@ -81,7 +81,7 @@ def theirs(
     fused: bool,
 ) -> Epoch:
     """Returns the same in PyTorch."""
-    assert torch is not None
+    torch = importlib.import_module("torch")
     (structure, params, stats), (x, labels, keys) = network, data
     layers = []
     for layer in structure.layers(params, stats):
@@ -92,18 +92,17 @@ def theirs(
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=fused)
     rows = torch.from_numpy(np.array(x))
     targets = torch.from_numpy(np.array(2 * jax.nn.one_hot(labels, layers[-2].out_features, dtype=DTYPE) - 1))
-    squared, stack = torch.nn.functional.mse_loss, torch.stack
     orders = iter([torch.from_numpy(np.array(jax.random.permutation(key, len(x)))).long() for key in keys])
 
     def epoch() -> np.ndarray:
         losses = []
         for batch in next(orders).split(batch_size):
-            loss = squared(model(rows[batch]), targets[batch])
+            loss = torch.nn.functional.mse_loss(model(rows[batch]), targets[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-        return stack(losses).numpy()
+        return torch.stack(losses).numpy()
 
     return epoch
 
@@ -119,7 +118,7 @@ def measure(
     """Returns the seconds of an epoch of each, ratios, and ours over those of the necessary flops."""
     network, data = make_network(dims), make_data(num_rows, dims[0], dims[-1], repeats + 1)
     functions = {"ours": ours(network, data, batch_size)}
-    if torch is None:
+    if not HAS_TORCH:
         print("torch is not installed, and left out: pip install -e '.[benchmarks]'")
     else:
         functions["torch"] = theirs(network, data, batch_size, fused=False)
