@@ -57,7 +57,7 @@ def layer_agops(
         ValueError: If there is no layer or no row, or a layer returns no array.
 
     References:
-        Beaglehole, Radhakrishnan, Pandit and Belkin (2023), Eq. (2), for the AGOP of patches.
+        Beaglehole, Radhakrishnan, Pandit and Belkin (2023), arXiv 2309.00570, for the AGOP of patches.
     """
     layers = list(network.layers if isinstance(network, Layered) else network)
     if not layers or x.ndim == 0 or x.size == 0:

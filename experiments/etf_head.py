@@ -34,7 +34,7 @@ class Config(train_network.Config):
     preset: tyro.conf.Suppress[Literal["default"]] = "default"
     head: tyro.conf.Suppress[HeadName] = "learned"
     init_gain: float = 1.0
-    """factor of the Xavier-uniform initialisation of dense layers"""
+    """factor of the Xavier-uniform initialization of dense layers"""
     learning_rate: float = 3e-4
     """step size of the optimizer"""
     epochs: int = 60

@@ -48,7 +48,7 @@ class Config:
     mlp_width: int = 512
     """units of a hidden layer"""
     mlp_init_gain: float = 0.1
-    """factor of the Xavier-uniform initialisation"""
+    """factor of the Xavier-uniform initialization"""
     mlp_learning_rate: float = 1e-4
     """step size of Adam"""
     mlp_epochs: int = 300

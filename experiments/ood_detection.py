@@ -55,7 +55,7 @@ class Config(train_network.Config):
     loss: Literal["squared", "cross_entropy"] = "cross_entropy"
     """squared error on targets in {-1, +1}, or cross-entropy"""
     init_gain: float = 1.0
-    """factor of the Xavier-uniform initialisation of dense layers"""
+    """factor of the Xavier-uniform initialization of dense layers"""
     learning_rate: float = 3e-4
     """step size of the optimizer"""
     epochs: int = 60
@@ -78,7 +78,8 @@ def main(config: Config) -> Path | None:
     run = open_run(
         workdir, settings, {"data_source": prepared.source, "ood_source": foreign.source}, config.resume
     )
-    train_network.main(training)
+    with command.resumable(workdir, "experiments.ood_detection"):
+        train_network.main(training)
     known, train_x = (jnp.asarray(part.inputs, dtype) for part in (prepared.test, prepared.train))
     rows, shown, size = [], {}, sizes.of_prepared(prepared)
     for seed in config.seeds:

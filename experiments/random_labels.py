@@ -3,8 +3,8 @@
     python -m experiments.random_labels --fractions 0 0.5 1
 
 NC1 to NC4 at the input of the classifier, and accuracy, by epoch; a training counts as collapsed only where
-all four fall to a tenth of their value before the first step, NC2 to a half. With all labels permuted among
-the images, what collapses is what the network made of single images: its classes share nothing.
+all four fall: NC1 and NC4 to a tenth of their value before the first step, NC2 and NC3 to a half. With all
+labels permuted among the images, classes share nothing that a held-out image could have.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class Config(train_network.Config):
     num_train: int | None = 2000
     """training images, stratified by class; None takes the whole split"""
     init_gain: float = 1.0
-    """factor of the Xavier-uniform initialisation of dense layers"""
+    """factor of the Xavier-uniform initialization of dense layers"""
     learning_rate: float = 3e-4
     """step size of the optimizer"""
     epochs: int = 150

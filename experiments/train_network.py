@@ -76,7 +76,7 @@ class Config:
     width: int = 512
     """units of a hidden layer"""
     init_gain: float = 0.1
-    """factor of the Xavier-uniform initialisation of dense layers; small ones make features be learned"""
+    """factor of the Xavier-uniform initialization of dense layers; small ones make features be learned"""
     optimizer: OptimizerName = "adam"
     """sgd, adam, or adamw with decoupled weight decay"""
     learning_rate: float = 1e-4
@@ -149,7 +149,7 @@ def main(config: Config) -> Path | None:
     dtype = devices.set_precision(config.precision)
     is_planned = config.dry_run and sizes.needs_files(config.dataset, config.data_dir)
     prepared = None if is_planned else read(config)
-    size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config)
+    size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config, held_out=config.held_out)
     size = size if config.held_out else size._replace(num_test=0)
     mesh = devices.make_mesh(config.devices, size.num_train)
     settings = recorded(config, size, prepared)
@@ -178,9 +178,10 @@ def main(config: Config) -> Path | None:
 
 
 def reference(config: Config) -> list[str]:
-    """Returns what others have got with a preset whose setting was not changed."""
+    """Returns what others have got with a preset, where no option but the seeds was changed."""
     preset = PRESETS.get(config.preset)
-    return reference_lines(config.preset) if preset and options_of(preset) == options_of(config) else []
+    is_same = preset and options_of(dataclasses.replace(preset, seeds=config.seeds)) == options_of(config)
+    return reference_lines(config.preset) if is_same else []
 
 
 def check_options(config: Config) -> None:

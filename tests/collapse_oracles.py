@@ -203,7 +203,7 @@ def nc3(features, labels, num_classes, classifier):
 
 
 def nc3_self_duality(features, labels, num_classes, classifier):
-    """| A / |A| - M / |M| |, M not normalised row by row."""
+    """| A / |A| - M / |M| |, M not normalized row by row."""
     centered, rows = _centered_means(features, labels, num_classes), np.asarray(classifier).T
     return np.sqrt(((rows / np.sqrt((rows**2).sum()) - centered / np.sqrt((centered**2).sum())) ** 2).sum())
 

@@ -94,6 +94,11 @@ def test_an_epoch_is_the_same_in_torch():
             np.testing.assert_allclose(mine(), other(), rtol=1e-4)
 
 
+def test_necessary_flops_of_training_leave_out_the_gradient_of_the_images():
+    forward = 2 * 9 * (7 * 6 + 6 * 5 + 5 * 3)
+    assert training.necessary_flops(DIMS, 9) == 3 * forward - 2 * 9 * 7 * 6
+
+
 def test_training_is_timed_and_recorded(tmp_path, capsys):
     output = tmp_path / "timings.jsonl"
     flags = [f"--{name}={value}" for name, value in SIZES.items()]

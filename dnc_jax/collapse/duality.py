@@ -59,7 +59,7 @@ def nc3_self_duality(
     *,
     global_mean: GlobalMean = of_classes,
 ) -> Float[Array, ""]:
-    """Returns | A/|A|_F - M/|M|_F |_F, A = classifier^T, M the centered class means as rows, not normalised.
+    """Returns | A/|A|_F - M/|M|_F |_F, A = classifier^T, M the centered class means as rows, not normalized.
 
     Between 0, classifier and means equal up to one scale, and 2.
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dnc_jax.networks.layers import Conv, Role, identity
 
-# Of the moments that batch normalisation keeps, the share that survives a step.
+# Of the moments that batch normalization keeps, the share that survives a step.
 MOMENTUM = 0.9
 
 
@@ -30,7 +30,7 @@ def global_mean(x: Float[Array, "*n h w p"]) -> Float[Array, "*n p"]:
 
 
 class ConvBlock(nnx.Module):
-    """x -> activation(x * W + b), or with batch normalisation in the place of the bias b.
+    """x -> activation(x * W + b), or with batch normalization in the place of the bias b.
 
     Weights are normal with variance 2 / (outgoing connections of an input).
 

@@ -19,7 +19,7 @@ class Functional:
     """The structure of a module, without its arrays; hashable, so that jitted functions may take it.
 
     Of its arrays, params are what an optimizer changes. stats are all others: the running moments of batch
-    normalisation, which a training pass changes, and frozen weights, which nothing does.
+    normalization, which a training pass changes, and frozen weights, which nothing does.
     """
 
     graph: nnx.GraphDef

@@ -93,7 +93,7 @@ class Dense:
 class Conv:
     """x -> pool(activation(scale (x * W) + shift)) of one image (h, w, d), W of shape (a, b, d, p).
 
-    The scale and shift (p,) hold a bias, or batch normalisation in evaluation; padding is SAME. Roles in a
+    The scale and shift (p,) hold a bias, or batch normalization in evaluation; padding is SAME. Roles in a
     residual block, between images x (what it receives), h (inside) and s (carried past):
 
         chain     x or (x, s) -> the output, with s carried on

@@ -14,7 +14,7 @@ from dnc_jax.networks.layers import Dense, identity
 class MLP(nnx.Module):
     """relu(... relu(x W_1) ... W_L) W_(L+1): depth hidden layers of one width, and a linear head.
 
-    Weights are uniform: of hidden layers with variance init_gain^2 2/(d + p), the initialisation of Glorot
+    Weights are uniform: of hidden layers with variance init_gain^2 2/(d + p), the initialization of Glorot
     and Bengio (2010) times a gain; of the head within 1/sqrt(d), whatever the gain. A gain of 0.1 on the head
     too keeps the output near 0 for twice as many epochs.
 

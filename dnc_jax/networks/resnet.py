@@ -45,7 +45,7 @@ class ResNet18(nnx.Module):
     """A 3 x 3 convolution, eight residual blocks, the mean over pixels, and an MLP of these 512 features.
 
     The form for small images: no stride and no pooling before the first block. Every convolution has batch
-    normalisation.
+    normalization.
 
     References:
         He, Zhang, Ren and Sun (2016).

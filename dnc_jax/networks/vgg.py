@@ -23,7 +23,7 @@ class VGG(nnx.Module):
     """The convolutions of a VGG until its fourth pooling, 512 images of 4 x 4, and an MLP of these 8192.
 
     After a first dense layer of 8192 -> width the head has depth hidden layers. Images of 28 x 28 and of
-    32 x 32 pixels both leave 4 x 4; there is no batch normalisation.
+    32 x 32 pixels both leave 4 x 4; there is no batch normalization.
 
     References:
         Simonyan and Zisserman (2015), configurations A and B.

@@ -91,4 +91,4 @@ def resumable(workdir: Path, module: str) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         arguments = [argument for argument in sys.argv[1:] if argument != "--no-resume"]
         again = shlex.join(["python", "-m", module, *arguments])
-        raise KeyboardInterrupt(f"Finished layers are in {workdir}; continue with:\n  {again}") from interrupt
+        raise KeyboardInterrupt(f"What is finished is in {workdir}; continue with:\n  {again}") from interrupt

@@ -87,7 +87,7 @@ def measure_ansatz(layers: Sequence[Layer], initial: Sequence[Array], x: Array) 
     """Returns how the weights of every layer correlate with the AGOP at its input and with its square root.
 
     Of a convolution, its weights as a map of patches, and the AGOP of patches. One backward pass per output
-    serves all layers. The centered ones are of the change of the weights since initialisation, and left out
+    serves all layers. The centered ones are of the change of the weights since initialization, and left out
     where there is none.
     """
     block = rows_per_block(layers, x)

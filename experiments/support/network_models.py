@@ -49,7 +49,7 @@ class Architecture(Protocol):
 
     @property
     def init_gain(self) -> float:
-        """Factor of the initialisation of dense layers."""
+        """Factor of the initialization of dense layers."""
         ...
 
     @property

@@ -200,8 +200,7 @@ def measure(
             stats = class_stats(features, labels, k)
             found.append(measures.measure_held_out(layers, columns, test.x, test.labels, stats, k))
         if seed == session.schedule.seeds[0]:
-            arrays = epoch_arrays(features, labels, layers[-1].matrix, k)
-            save_arrays(session.run.epoch_arrays(epoch), arrays)
+            save_arrays(session.run.epoch_arrays(epoch), epoch_arrays(features, labels, k))
     rows, undefined = measures.to_rows(seed, epoch, *found)
     if undefined:
         session.table.say(f"epoch {epoch}: not defined, and left out: {', '.join(undefined)}")

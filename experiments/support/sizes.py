@@ -54,18 +54,18 @@ class AsksForSizes(Protocol):
         ...
 
 
-def of_catalog(config: AsksForSizes) -> RunSizes:
+def of_catalog(config: AsksForSizes, *, held_out: bool = True) -> RunSizes:
     """Returns the sizes of a run on the published splits of a dataset, without reading it.
+
+    Args:
+        held_out: Whether the test split is kept apart; if not, its images count as training images too.
 
     Raises:
         DataError: If the dataset is unknown, or more images are asked for than are published, or too few.
     """
     description = describe(config.dataset)
     num_classes = len(description.class_names)
-    available = (
-        description.sizes
-        if getattr(config, "held_out", True)
-        else (sum(description.sizes), description.sizes[1])
-    )
+    num_train, num_test = description.sizes
+    available = (num_train if held_out else num_train + num_test, num_test)
     counts = subset_sizes(config.dataset, available, num_classes, config.num_train, config.num_test)
     return RunSizes(*counts, num_classes, description.image_shape)

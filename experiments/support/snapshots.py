@@ -31,14 +31,11 @@ def layer_arrays(
     return arrays
 
 
-def epoch_arrays(
-    features: Array, labels: Array, classifier: Array, num_classes: int
-) -> dict[str, np.ndarray]:
-    """Returns the arrays of arrays/epoch_NNNNN.npz: what the head of a network receives, and its weights.
+def epoch_arrays(features: Array, labels: Array, num_classes: int) -> dict[str, np.ndarray]:
+    """Returns the arrays of arrays/epoch_NNNNN.npz: what the head of a network receives.
 
     cosines (k, k) of the class means around their mean. Of the first four classes: points (n, 3), their
-    means (c, 3), both in the 3 dimensions (or fewer) of those means, around their mean, and the weights of
-    the head (c, 3) in the same dimensions.
+    means (c, 3), both in the 3 dimensions (or fewer) of those means, around their mean.
     """
     stats = class_stats(features, labels, num_classes)
     means = np.asarray(stats.means, np.float64)
@@ -55,7 +52,6 @@ def epoch_arrays(
         "means": (means[shown] - center) @ basis.T,
         "points": np.concatenate([(np.asarray(features[r], np.float64) - center) @ basis.T for r in rows]),
         "point_classes": np.repeat(shown, [len(r) for r in rows]),
-        "classifier": np.asarray(classifier, np.float64).T[shown] @ basis.T,
     }
 
 

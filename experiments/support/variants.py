@@ -1,7 +1,6 @@
 """Trainings that differ in one option, run one after the other into folders of one run."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -9,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from experiments.support import command
 from experiments.support.plotting.training_drawing import Records
 from experiments.support.plotting.training_figures import read_records
-from experiments.support.records import Row, Run, open_run
+from experiments.support.records import Run, open_run
 
 
 class Comparable(Protocol):
@@ -67,14 +66,13 @@ def run_variants(
     return run, {label: read_records(workdir / label) for label in trainings}
 
 
-def mean_at(records: Records, metric: str, epoch: int, **place: object) -> float | None:
+def mean_at(records: Records, metric: str, epoch: int) -> float | None:
     """Returns the mean over seeds of a metric at an epoch, None where it was not measured.
 
-    Of the stage and layer that place names, by default of what the head receives and of the whole network.
+    Of what the head receives, and of the whole network.
     """
-    head = max(records.layers) + 1
-    wanted = {"metric": metric, "epoch": epoch} | ({"layer": head} | place)
-    stages = (place["stage"],) if "stage" in place else ("input", "network")
+    wanted = {"metric": metric, "epoch": epoch, "layer": max(records.layers) + 1}
+    stages = ("input", "network")
     found = [row["value"] for row in records.rows if wanted.items() <= row.items() and row["stage"] in stages]
     return sum(found) / len(found) if found else None
 
@@ -84,20 +82,12 @@ def last_epoch(records: Records) -> int:
     return max(row["epoch"] for row in records.rows)
 
 
-def log_ends(run: Run, label: str, records: Records, metrics: Sequence[str]) -> list[Row]:
-    """Returns and logs the means over seeds at the first and the last epoch, for one training."""
-    rows = []
+def log_ends(run: Run, label: str, records: Records, metrics: Sequence[str]) -> None:
+    """Logs the means over seeds at the first and the last epoch, for one training."""
     for epoch in (0, last_epoch(records)):
         values = {metric: mean_at(records, metric, epoch) for metric in metrics}
-        rows += [
+        run.log(
             {"run": label, "epoch": epoch, "metric": metric, "value": value}
             for metric, value in values.items()
             if value is not None
-        ]
-    run.log(rows)
-    return rows
-
-
-def stored_config(workdir: Path) -> dict[str, Any]:
-    """Returns the recorded configuration of a run."""
-    return json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+        )

@@ -47,8 +47,8 @@ def test_no_draw_of_dependent_means_inverts_rounding(seed):
 
 
 @pytest.mark.parametrize(("num_classes", "dim"), [(12, 11), (10, 40), (30, 11)])
-def test_normalised_features_lie_in_a_plane(num_classes, dim):
-    # Rows of layer normalisation sum to 0 and rows of softmax to 1: the means lack a direction.
+def test_normalized_features_lie_in_a_plane(num_classes, dim):
+    # Rows of layer normalization sum to 0 and rows of softmax to 1: the means lack a direction.
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(num_classes), 20)
     logits = rng.normal(size=(len(labels), dim)) + 3 * rng.normal(size=(num_classes, dim))[labels]

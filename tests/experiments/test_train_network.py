@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -171,27 +172,77 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, changes, message)
     assert not (tmp_path / "run").exists()
 
 
+ADAMW = {"optimizer": "adamw"}
+SGD = {"optimizer": "sgd", "learning_rate": 0.05}
+COSINE = {"schedule": "cosine"}
+
+
+def last_loss(workdir: Path) -> float:
+    (loss,) = (r["value"] for r in rows(workdir) if r["epoch"] == 4 and r["metric"] == "train_loss")
+    return loss
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("common", "change"),
     [
-        {"loss": "cross_entropy", "optimizer": "adamw", "weight_decay": 0.01},
-        {
-            "optimizer": "sgd",
-            "momentum": 0.9,
-            "learning_rate": 0.05,
-            "schedule": "cosine",
-            "warmup_epochs": 1,
-        },
-        {"restart_optimizer": True, "precision": "float32"},
+        ({}, {"loss": "cross_entropy"}),
+        ({}, ADAMW),
+        (ADAMW, {"weight_decay": 0.1}),
+        ({}, {"weight_decay": 0.1}),
+        ({}, SGD),
+        (SGD, {"momentum": 0.9}),
+        ({}, COSINE),
+        (COSINE, {"warmup_epochs": 1}),
+        ({}, {"restart_optimizer": True}),
+        ({}, {"batch_size": 30}),
+        ({}, {"init_gain": 0.5}),
+        ({}, {"head": "etf"}),
+        ({}, {"label_noise": 0.5}),
+        ({}, {"data_seed": 3}),
     ],
-    ids=["adamw", "sgd", "restarts"],
+    ids=str,
 )
-def test_every_option_reaches_the_numbers(finished, tmp_path, changes):
-    run(tmp_path / "run", seeds=(0,), **changes)
-    ours, default = rows(tmp_path / "run"), rows(finished)
-    last = [r["value"] for r in ours if r["epoch"] == 4 and r["metric"] == "train_loss"]
-    theirs = [r["value"] for r in default if r["epoch"] == 4 and r["metric"] == "train_loss"]
-    assert last[0] != theirs[0]
+def test_every_option_alone_changes_what_is_learned(tmp_path, monkeypatch, common, change):
+    monkeypatch.setattr(training_figures, "FIGURES", {})
+    without = run(tmp_path / "without", seeds=(0,), **common)
+    with_it = run(tmp_path / "with", seeds=(0,), **common | change)
+    assert last_loss(without) != last_loss(with_it)
+
+
+def test_what_is_measured_follows_its_options(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_figures, "FIGURES", {})
+    fewer = rows(run(tmp_path / "fewer", seeds=(0,), num_measured=48, measure_every=2))
+    assert sorted({r["epoch"] for r in fewer if r["metric"] == "nc1"}) == [0, 2, 4]
+    first = {"seed": 0, "epoch": 0, "layer": 1, "stage": "input", "metric": "nc1"}
+    ours, theirs = (
+        next(r["value"] for r in f if first.items() <= r.items()) for f in (fewer, rows(finished))
+    )
+    assert ours != theirs
+
+
+def test_two_devices_give_the_numbers_of_one(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_figures, "FIGURES", {})
+    both = rows(run(tmp_path / "run", seeds=(0,), devices=2))
+    one = [r for r in rows(finished) if r["seed"] == 0]
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["num_devices"] == 2
+    for a, b in zip(one, both, strict=True):
+        assert {**a, "value": 0} == {**b, "value": 0}
+        assert b["value"] == pytest.approx(a["value"], rel=1e-6, abs=1e-9), a
+
+
+def test_reference_values_are_for_presets_as_they_are():
+    preset = train_network.PRESETS["mnist"]
+    assert "PyTorch" in train_network.reference(dataclasses.replace(preset, seeds=(7,)))[0]
+    assert train_network.reference(dataclasses.replace(preset, learning_rate=1.0)) == []
+    assert train_network.reference(SMALL) == []
+
+
+def test_a_plan_without_held_out_images_counts_all_of_them(capsys):
+    config = train_network.Config(dataset="mnist", held_out=False, dry_run=True)
+    assert train_network.main(config) is None
+    out = capsys.readouterr().out
+    assert re.search(r"num_train +70000\n", out)
+    assert re.search(r"num_test +0\n", out)
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):

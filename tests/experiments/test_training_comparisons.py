@@ -1,6 +1,7 @@
 """Random labels, the fixed head, foreign images, and the MLP beside Deep RFM, on small data."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from experiments import etf_head, mlp_and_deep_rfm, ood_detection, random_labels
 from experiments.support.data.images import DataError, pooled
 from experiments.support.plotting.training_drawing import Records
 from experiments.support.plotting.training_figures import read_records
-from experiments.support.variants import stored_config
 from tests.experiments.network_runs_small import SMALL, rows
 
 
@@ -112,7 +112,8 @@ def test_the_mlp_and_deep_rfm_are_measured_on_the_same_images(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "trained MLP  training accuracy" in out
     assert "Deep RFM     training accuracy" in out
-    configs = [stored_config(tmp_path / "run" / name) for name in ("mlp", "deep_rfm")]
+    paths = [tmp_path / "run" / name / "config.json" for name in ("mlp", "deep_rfm")]
+    configs = [json.loads(path.read_text()) for path in paths]
     assert configs[0]["data_sha256"] == configs[1]["data_sha256"]
     assert all(any(r["metric"] == "nc1" for r in found) for found in both)
     assert (tmp_path / "run" / "figures" / "mlp_and_deep_rfm.png").exists()

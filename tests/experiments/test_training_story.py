@@ -76,7 +76,7 @@ def test_reference_values_are_printed_for_the_presets_that_have_them():
 def test_arrays_of_an_epoch_hold_the_simplex_of_exact_class_means():
     means = simplex_means(6, 8)
     features, labels = class_clouds([70] * 6, 8, spread=0.0, means=means)
-    arrays = epoch_arrays(jnp.asarray(features), jnp.asarray(labels), jnp.asarray(means.T), 6)
+    arrays = epoch_arrays(jnp.asarray(features), jnp.asarray(labels), 6)
     np.testing.assert_allclose(arrays["cosines"], 1.2 * np.eye(6) - 0.2, atol=1e-12)
     assert arrays["points"].shape == (4 * 60, 3)
     distances = np.linalg.norm(arrays["means"][:, None] - arrays["means"][None], axis=-1)

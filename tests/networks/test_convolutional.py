@@ -136,7 +136,7 @@ def test_poolings_are_those_of_single_images_too():
     np.testing.assert_array_equal(max_pool(x)[0, 2, 3], x[0, 4, 6])
 
 
-def test_batch_normalisation_changes_in_training_and_not_in_evaluation():
+def test_batch_normalization_changes_in_training_and_not_in_evaluation():
     network, params, stats = functional(make("resnet18"))
     logits, after = network.train(params, stats, images())
     assert any(

@@ -20,7 +20,7 @@ from experiments.support.plotting.training_drawing import (
 from experiments.support.training_story import terminal_epoch
 
 MEANS = StageStyle("#0072B2", "o", "class means, training", "")
-CLASSIFIER = StageStyle("#D55E00", "s", "rows of the classifier", "")
+CLASSIFIER = StageStyle("#D55E00", "s", "classifier, weights of the classes", "")
 HELD_OUT = StageStyle("#009E73", "^", "held-out points", "")
 # Four classes, told apart under the common color vision deficiencies.
 CLASS_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
