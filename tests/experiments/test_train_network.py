@@ -186,7 +186,7 @@ def last_loss(workdir: Path) -> float:
     ("common", "change"),
     [
         ({}, {"loss": "cross_entropy"}),
-        ({}, ADAMW),
+        ({"weight_decay": 0.1}, ADAMW),
         (ADAMW, {"weight_decay": 0.1}),
         ({}, {"weight_decay": 0.1}),
         ({}, SGD),
