@@ -230,6 +230,20 @@ def test_two_devices_give_the_numbers_of_one(finished, tmp_path, monkeypatch):
         assert b["value"] == pytest.approx(a["value"], rel=1e-6, abs=1e-9), a
 
 
+def test_the_first_epoch_without_an_error_is_measured_and_falls_are_recorded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training_figures, "FIGURES", {})
+    changes = {"num_train": 40, "num_measured": 40, "epochs": 90, "measure_every": 90, "width": 40}
+    found = rows(run(tmp_path / "run", seeds=(0,), **changes))
+    begun = min(r["epoch"] for r in found if r["metric"] == "train_accuracy" and r["value"] == 1)
+    assert 0 < begun < 90
+    assert sorted({r["epoch"] for r in found if r["metric"] == "nc1"}) == [0, begun, 90]
+    lines = (tmp_path / "run" / "terminal_phase.jsonl").read_text().splitlines()
+    falls = [json.loads(line) for line in lines]
+    assert {f["terminal_epoch"] for f in falls} == {begun}
+    assert all(f["fell_before"] == f["first"] / f["at_terminal"] for f in falls if "fell_before" in f)
+    assert f"began at epoch {begun}" in capsys.readouterr().out
+
+
 def test_reference_values_are_for_presets_as_they_are():
     preset = train_network.PRESETS["mnist"]
     assert "PyTorch" in train_network.reference(dataclasses.replace(preset, seeds=(7,)))[0]
