@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import dnc_jax
-from experiments import deep_rfm, train_network
+from experiments import deep_rfm, etf_head, mlp_and_deep_rfm, ood_detection, random_labels, train_network
 from experiments.support import command
 
 ROOT = Path(__file__).parent.parent
@@ -30,17 +30,21 @@ def test_the_snippet_shows_collapse_in_a_few_lines(capsys):
     assert lines[-1][-1] < lines[0][0] / 5
 
 
-EXPERIMENTS = {"deep_rfm": deep_rfm, "train_network": train_network}
+EXPERIMENTS = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (deep_rfm, train_network, random_labels, etf_head, ood_detection, mlp_and_deep_rfm)
+}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_command_is_understood(name):
     experiment, module = EXPERIMENTS[name], f"experiments.{name}"
+    presets = getattr(experiment, "PRESETS", {})
     commands = [line for block in blocks("bash") for line in block.splitlines() if module in line]
     assert commands
     for line in commands:
         arguments = shlex.split(line.split(module)[1])
-        assert isinstance(command.parse(experiment.Config, experiment.PRESETS, arguments), experiment.Config)
+        assert isinstance(command.parse(experiment.Config, presets, arguments), experiment.Config)
 
 
 def test_every_linked_file_and_named_function_exists():

@@ -117,6 +117,9 @@ def test_the_mlp_and_deep_rfm_are_measured_on_the_same_images(tmp_path, capsys):
     assert configs[0]["data_sha256"] == configs[1]["data_sha256"]
     assert all(any(r["metric"] == "nc1" for r in found) for found in both)
     assert (tmp_path / "run" / "figures" / "mlp_and_deep_rfm.png").exists()
+    table = (tmp_path / "run" / "figures" / "mlp_and_deep_rfm.csv").read_text().splitlines()
+    # Two metrics at three stages of the two layers of each.
+    assert len(table) == 1 + 2 * 3 * (2 + 2)
 
 
 @pytest.mark.parametrize("network", ["vgg11", "resnet18"])

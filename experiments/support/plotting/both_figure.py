@@ -67,12 +67,12 @@ def draw_both(folder: Path, runs: Mapping[str, Collapse]) -> Path:
         figure, table = new_figure(10.0, 7.2), []
         panels = figure.subplots(2, len(runs), sharey="row", sharex="col")
         for column, (title, collapse) in enumerate(runs.items()):
+            # The classifier's input is what the last layer passes on.
+            rows = [row for row in collapse.rows if row["layer"] in collapse.layers]
             for axes, (metric, label) in zip(panels[:, column], METRICS.items(), strict=True):
                 for stage in STAGES:
-                    drawn = draw_lines(
-                        axes, collapse.rows, "layer", STAGE_STYLES[stage], stage=stage, metric=metric
-                    )
-                    table += [{"run": title} | row for row in drawn if row["layer"] in collapse.layers]
+                    drawn = draw_lines(axes, rows, "layer", STAGE_STYLES[stage], stage=stage, metric=metric)
+                    table += [{"run": title} | row for row in drawn]
                 axes.set_yscale("log")
                 axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
                 set_layer_axis(axes, collapse.layers)

@@ -12,6 +12,8 @@ from experiments.support.records import Row
 
 KNOWN, UNKNOWN = "#0072B2", "#D55E00"
 NUM_BINS = 40
+# Quantiles of all scores between which bins lie; the outermost bins hold what lies beyond.
+SHOWN = (0.005, 0.995)
 
 
 def draw_scores(
@@ -26,9 +28,10 @@ def draw_scores(
         figure, table = new_figure(11.0, 6.0), []
         for axes, (name, title) in zip(figure.subplots(2, 2).flat, titles.items(), strict=True):
             known, unknown = scores[name]
-            bins = np.histogram_bin_edges(np.concatenate([known, unknown]), NUM_BINS)
+            low, high = np.quantile(np.concatenate([known, unknown]), SHOWN)
+            bins = np.histogram_bin_edges([low, high], NUM_BINS)
             for values, color, label in ((known, KNOWN, datasets[0]), (unknown, UNKNOWN, datasets[1])):
-                counts, _ = np.histogram(values, bins)
+                counts, _ = np.histogram(np.clip(values, low, high), bins)
                 share = counts / len(values)
                 axes.stairs(share, bins, color=color, fill=True, alpha=0.35)
                 axes.stairs(share, bins, color=color, linewidth=1.4, label=plain_name(label))
@@ -43,7 +46,10 @@ def draw_scores(
         handles, labels = figure.axes[0].get_legend_handles_labels()
         names = [f"{labels[0]} (known, held out)", f"{labels[1]} (unknown)"]
         figure.legend(handles, names, loc="outside lower center", ncols=2)
-        setting = "features that the classifier receives; histograms of the first seed, numbers of all"
+        setting = (
+            "features that the classifier receives; histograms of the first seed, numbers of all; "
+            "outermost bins hold what lies beyond"
+        )
         set_headline(figure, "Known and unknown images by the features of a trained network", setting)
         return write_figure(folder, "ood_scores", figure, table)
 

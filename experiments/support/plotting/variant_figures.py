@@ -32,7 +32,7 @@ PANELS = (
     ("test_accuracy", "network", "held-out accuracy", False),
     ("nc1", "input", r"NC1 = tr$(\Sigma_W\,\Sigma_B^{+})\;/\;K$", True),
     ("nc2", "input", "NC2, distance from a simplex", True),
-    ("nc3", "input", "NC3, distance of classifier and means", True),
+    ("nc3", "input", "NC3, distance of\nclassifier and class means", True),
     ("nc4", "input", "NC4, share of other decisions\nthan the nearest class mean's", False),
 )
 
@@ -51,13 +51,12 @@ def draw_variants(
                 place = {"layer": head, "stage": stage, "metric": metric}
                 drawn: Table = draw_lines(axes, records.rows, "epoch", style, **place)
                 table += [{"run": style.label} | row for row in drawn]
+                mark_terminal_phase(axes, records, style.color)
             axes.set(ylabel=title, xlabel="epoch")
             if is_log:
                 axes.set_yscale("log")
             elif "accuracy" in metric:
                 axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        for style, records in zip(styles, runs.values(), strict=True):
-            mark_terminal_phase(panels[0], records, style.color)
         handles = [
             Line2D([], [], color=style.color, marker=style.marker, markersize=5, label=style.label)
             for style in styles
