@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dnc_jax.networks.convolution import convolve
 from dnc_jax.networks.layers import Conv, Role, identity
 
 # Of the moments that batch normalization keeps, the share that survives a step.
@@ -51,33 +52,28 @@ class ConvBlock(nnx.Module):
     ) -> None:
         """Draws the weights."""
         dtype = jnp.result_type(float)
-        self.conv = nnx.Conv(
-            in_channels,
-            out_channels,
-            (size, size),
-            stride,
-            use_bias=not batch_norm,
-            kernel_init=jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-            param_dtype=dtype,
-            rngs=rngs,
-        )
+        initializer = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        self.kernel = nnx.Param(initializer(rngs.params(), (size, size, in_channels, out_channels), dtype))
+        self.bias = None if batch_norm else nnx.Param(jnp.zeros(out_channels, dtype))
         self.norm = _batch_norm(out_channels, rngs) if batch_norm else None
         self.activation = activation
         self.stride = stride
 
     def __call__(self, x: Float[Array, "n h w d"], added: Array | None = None) -> Float[Array, "n i j p"]:
         """Returns the images, with others added before the activation."""
-        z = self.conv(x)
+        z = convolve(x, self.kernel[...], self.stride)
+        if self.bias is not None:
+            z = z + self.bias[...][None, None, None, :]
         if self.norm is not None:
             z = self.norm(z)
         return self.activation(z if added is None else z + added)
 
     def as_layer(self, *, pool: Callable[[Array], Array] = identity, role: Role = "chain") -> Conv:
         """Returns the block in evaluation as a pure function of one image."""
-        weights = self.conv.kernel[...]
+        weights = self.kernel[...]
         if self.norm is None:
-            assert self.conv.bias is not None
-            scale, shift = jnp.ones(weights.shape[-1], weights.dtype), self.conv.bias[...]
+            assert self.bias is not None
+            scale, shift = jnp.ones(weights.shape[-1], weights.dtype), self.bias[...]
         else:
             assert self.norm.scale is not None
             assert self.norm.bias is not None

@@ -12,6 +12,7 @@ import jax
 from jaxtyping import Array, Float
 
 from dnc_jax.linalg import matmul
+from dnc_jax.networks.convolution import convolve
 from dnc_jax.types import pytree, static_field
 
 State: TypeAlias = Array | tuple[Array, Array]
@@ -122,12 +123,7 @@ class Conv:
     def project(self, state: State, columns: Float[Array, "q r"]) -> Float[Array, "h w r"]:
         """Returns every patch of x times a matrix in the place of `matrix`."""
         kernel = columns.reshape(*self.weights.shape[:3], columns.shape[1])
-        image = _main(state)[None]
-        numbers = ("NHWC", "HWIO", "NHWC")
-        convolved = jax.lax.conv_general_dilated(
-            image, kernel, (self.stride,) * 2, "SAME", dimension_numbers=numbers, precision="highest"
-        )
-        return convolved[0]
+        return convolve(_main(state)[None], kernel, self.stride, jax.lax.Precision.HIGHEST)[0]
 
     def linear(self, state: State) -> State:
         """Returns x * W, and what is carried past it."""

@@ -149,7 +149,7 @@ def test_batch_normalization_changes_in_training_and_not_in_evaluation():
 
 def test_weights_of_convolutions_are_those_of_he():
     block = ConvBlock(40, 50, rngs=nnx.Rngs(3))
-    weights = np.asarray(block.conv.kernel[...])
+    weights = np.asarray(block.kernel[...])
     np.testing.assert_allclose(weights.std(), np.sqrt(2 / (9 * 50)), rtol=0.02)
 
 
