@@ -3,7 +3,8 @@
     python -m experiments.ood_detection --dataset=fashion_mnist_mini --ood-dataset=mnist_5k
 
 Trains a network on one set and scores its held-out images against those of the other by what the classifier
-receives: NECO (the share of a feature inside the simplex), the distance to the nearest corner of the
+receives: NECO (the share of a feature inside the simplex; of the feature itself as the paper defines it, or
+centered as its code computes it), the distance to the nearest corner of the
 simplex, and, as baselines, the largest softmax probability and the energy of the logits. AUROC, and the false
 positives where 95% of the known images pass.
 """
@@ -21,7 +22,14 @@ import numpy as np
 import tyro
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from dnc_jax import class_stats, nc5, neco_score, principal_directions, simplex_distance_score
+from dnc_jax import (
+    centered_neco_score,
+    class_stats,
+    nc5,
+    neco_score,
+    principal_directions,
+    simplex_distance_score,
+)
 from experiments import train_network
 from experiments.support import command, data, devices, sizes
 from experiments.support.console import say
@@ -33,6 +41,7 @@ from experiments.support.variants import narrowed
 # How each score is named in records and in figures.
 SCORES = {
     "neco": "NECO",
+    "centered_neco": "NECO, centered",
     "simplex_distance": "distance to the simplex",
     "max_softmax": "maximum softmax",
     "energy": "energy",
@@ -104,10 +113,11 @@ def score(
     Features are those of training points, known points and unknown ones.
     """
     train, *both = features
-    directions = principal_directions(train, num_classes - 1)
+    directions, center = principal_directions(train, num_classes - 1), jnp.mean(train, axis=0)
     stats = class_stats(train, labels, num_classes)
     functions = {
         "neco": lambda x: neco_score(x, directions),
+        "centered_neco": lambda x: centered_neco_score(x, directions, center),
         "simplex_distance": lambda x: -simplex_distance_score(x, stats),
         "max_softmax": lambda x: jnp.max(jax.nn.softmax(head(x), axis=1), axis=1),
         "energy": lambda x: jax.nn.logsumexp(head(x), axis=1),

@@ -30,7 +30,13 @@ from dnc_jax.collapse.duality import (
     nc3_uniform_duality_from_stats,
 )
 from dnc_jax.collapse.etf import nc2, nc2_from_stats, nc2_gram_mse, nc2_gram_mse_from_stats, simplex_etf
-from dnc_jax.collapse.ood import nc5, neco_score, principal_directions, simplex_distance_score
+from dnc_jax.collapse.ood import (
+    centered_neco_score,
+    nc5,
+    neco_score,
+    principal_directions,
+    simplex_distance_score,
+)
 from dnc_jax.collapse.ratios import (
     cdnv_matrix,
     nc1_cdnv,
@@ -63,6 +69,7 @@ __all__ = [
     "accumulate_nc1",
     "accumulate_scatter",
     "cdnv_matrix",
+    "centered_neco_score",
     "class_stats",
     "collapse_attribution",
     "collapse_metrics",

@@ -61,8 +61,9 @@ def principal_directions(features: Float[Array, "n d"], num_directions: int) -> 
 def neco_score(features: Float[Array, "n d"], directions: Float[Array, "d q"]) -> Float[Array, "n"]:
     """Returns |P h| / |h| for each row h, P the projection onto directions: near 1 for the known classes.
 
-    With directions = principal_directions(train_features, K - 1). Not multiplied by the largest logit, as
-    the published score optionally is. 0 for a row of zeros.
+    With directions = principal_directions(train_features, K - 1). Those leave the mean of the training
+    features out, which a row h keeps: see `centered_neco_score`. Not multiplied by the largest logit, as the
+    published score optionally is. 0 for a row of zeros.
 
     Raises:
         ValueError: If shapes do not fit.
@@ -74,6 +75,26 @@ def neco_score(features: Float[Array, "n d"], directions: Float[Array, "d q"]) -
     check_matrix("features", features, directions.shape[0])
     projected = matmul(unit_rows(features), directions)
     return safe_sqrt(jnp.sum(projected * projected, axis=1))
+
+
+def centered_neco_score(
+    features: Float[Array, "n d"], directions: Float[Array, "d q"], center: Float[Array, "d"]
+) -> Float[Array, "n"]:
+    """Returns |P (h - m)| / |h - m| for each row h, m the mean of the training features.
+
+    What the released code of the paper computes, whose principal component analysis centers what it projects
+    (and divides every feature by its standard deviation first, unlike here). 0 for a row at the center.
+
+    Raises:
+        ValueError: If shapes do not fit.
+
+    References:
+        Ammar, Belkhir, Popescu, Manzanera and Franchi (2024), released code.
+    """
+    check_matrix("features", features, directions.shape[0])
+    if center.shape != (features.shape[1],):
+        raise ValueError(f"center must have shape ({features.shape[1]},): got {center.shape}")
+    return neco_score(features - center[None, :], directions)
 
 
 def simplex_distance_score(features: Float[Array, "n d"], stats: ClassStats) -> Float[Array, "n"]:

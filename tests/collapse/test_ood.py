@@ -8,6 +8,7 @@ import pytest
 from dnc_jax import (
     NumericalError,
     Stages,
+    centered_neco_score,
     class_stats,
     collapse_attribution,
     nc1,
@@ -52,6 +53,19 @@ def test_neco_is_the_share_of_the_norm_in_the_principal_directions():
     assert np.isfinite(jax.grad(lambda x: jnp.sum(neco_score(x, directions)))(jnp.zeros((2, 6)))).all()
     with pytest.raises(ValueError, match=r"num_directions must lie in 1\.\.6, the dimension: got 7"):
         principal_directions(jnp.asarray(features), 7)
+
+
+def test_centered_neco_leaves_the_mean_of_the_training_features_out():
+    features, _ = class_clouds((20, 20, 20), 6, spread=0.01, means=3 * simplex_means(3, 6) + 4)
+    directions, center = principal_directions(jnp.asarray(features), 2), jnp.asarray(features.mean(axis=0))
+    scores = centered_neco_score(jnp.asarray(features), directions, center)
+    moved = features - features.mean(axis=0)
+    true = np.linalg.norm(moved @ np.asarray(directions), axis=1) / np.linalg.norm(moved, axis=1)
+    np.testing.assert_allclose(scores, true, rtol=1e-9)
+    assert np.all(np.asarray(scores) > 0.99)
+    assert np.all(np.asarray(neco_score(jnp.asarray(features), directions)) < 0.9)
+    with as_a_user(), pytest.raises(ValueError, match=r"center must have shape \(6,\): got \(5,\)"):
+        centered_neco_score(jnp.asarray(features), directions, jnp.zeros(5))
 
 
 def test_simplex_distances_are_in_units_of_its_radius():

@@ -25,8 +25,11 @@ def draw_scores(
 ) -> Path:
     """Returns the png of histograms of every score of the first seed, titled with the means over seeds."""
     with matplotlib.rc_context(STYLE):
-        figure, table = new_figure(11.0, 6.0), []
-        for axes, (name, title) in zip(figure.subplots(2, 2).flat, titles.items(), strict=True):
+        figure, table = new_figure(13.0, 6.0), []
+        panels = figure.subplots(2, -(-len(titles) // 2)).flat
+        for unused in panels[len(titles) :]:
+            unused.set_axis_off()
+        for axes, (name, title) in zip(panels, titles.items(), strict=False):
             known, unknown = scores[name]
             low, high = np.quantile(np.concatenate([known, unknown]), SHOWN)
             bins = np.histogram_bin_edges([low, high], NUM_BINS)
