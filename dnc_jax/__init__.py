@@ -93,10 +93,11 @@ from dnc_jax.features import (
     product_laplace_fourier_features,
     relu_features,
 )
-from dnc_jax.kernels import NTK, Gaussian, Kernel, Laplace, Polynomial, median_bandwidth
+from dnc_jax.kernels import NTK, Gaussian, Kernel, Laplace, Polynomial, median_bandwidth, median_scaled
 from dnc_jax.linalg import psd_pinv, psd_power, squared_distances, unit_rows
 from dnc_jax.machine import KernelMachine, fit_kernel_machine, kernel_machine_core
-from dnc_jax.rfm import RFM, fit_rfm
+from dnc_jax.rfm import RFM, by_max, by_trace, fit_rfm, rfm_iterates
+from dnc_jax.rfm_selection import RFMHistory, mean_squared_error, misclassification, select_rfm
 from dnc_jax.similarity import cosine, effective_rank, pearson, stable_rank
 from dnc_jax.types import Stages
 
@@ -119,6 +120,7 @@ __all__ = [
     "NumericalError",
     "Polynomial",
     "PrecisionFloorError",
+    "RFMHistory",
     "ReLUFeatures",
     "Stages",
     "accumulate_class_stats",
@@ -129,6 +131,8 @@ __all__ = [
     "agop_alignment",
     "agop_by_probes",
     "agop_factor",
+    "by_max",
+    "by_trace",
     "cdnv_matrix",
     "centered_neco_score",
     "centered_nfa_correlation",
@@ -152,9 +156,12 @@ __all__ = [
     "kernel_machine_core",
     "laplace_fourier_features",
     "layer_agops",
+    "mean_squared_error",
     "median_bandwidth",
+    "median_scaled",
     "merge",
     "merge_over_axis",
+    "misclassification",
     "nc1",
     "nc1_cdnv",
     "nc1_cdnv_from_stats",
@@ -202,6 +209,8 @@ __all__ = [
     "psd_pinv",
     "psd_power",
     "relu_features",
+    "rfm_iterates",
+    "select_rfm",
     "simplex_distance_score",
     "simplex_etf",
     "squared_distances",

@@ -115,6 +115,7 @@ def kernel_agop(
     *,
     centered: bool = False,
     diagonal: bool = False,
+    row_weights: Float[Array, "n"] | None = None,
     batch_size: int | None = None,
 ) -> Float[Array, "d d"] | Float[Array, "d"]:
     """Returns the AGOP of a kernel machine at the rows of x, its own centers if x is None.
@@ -130,9 +131,11 @@ def kernel_agop(
     Args:
         centered: Subtract the mean gradient of each output first (a covariance of gradients).
         diagonal: Return only the diagonal, as a vector.
+        row_weights: Weights of the rows in the mean, and in that of the gradients; None counts all alike.
         batch_size: Rows of x handled at once; None takes all.
     """
-    return _jitted_kernel_agop(machine, x, centered=centered, diagonal=diagonal, batch_size=batch_size)[0]
+    options = {"centered": centered, "diagonal": diagonal, "batch_size": batch_size}
+    return _jitted_kernel_agop(machine, x, row_weights=row_weights, **options)[0]
 
 
 def kernel_agop_core(
@@ -141,19 +144,25 @@ def kernel_agop_core(
     *,
     centered: bool = False,
     diagonal: bool = False,
+    row_weights: Float[Array, "n"] | None = None,
     batch_size: int | None = None,
 ) -> tuple[Float[Array, "d d"] | Float[Array, "d"], AGOPDiagnostics]:
     """Returns `kernel_agop` and how it was computed."""
     points = machine.centers if x is None else x
     if not isinstance(machine.kernel, ClosedFormKernel):
         options = {"centered": centered, "diagonal": diagonal, "batch_size": batch_size}
+        if row_weights is not None:
+            raise TypeError(
+                f"row_weights need a kernel with gradient_terms: got {type(machine.kernel).__name__}, which "
+                "is differentiated; give every row the same weight"
+            )
         gram = agop(lambda row: machine(row[None])[0], points, **options)
         return gram, AGOPDiagnostics(jnp.ones((), gram.dtype), jnp.ones((), bool))
-    direct = partial(direct_gram, machine, points, centered, diagonal, batch_size)
+    direct = partial(direct_gram, machine, points, row_weights, centered, diagonal, batch_size)
     if diagonal or not _class_free_is_cheaper(machine, points):
         gram, cancellation = direct()
         return gram, AGOPDiagnostics(cancellation, jnp.ones((), bool))
-    gram, cancellation = class_free_gram(machine, points, centered, batch_size)
+    gram, cancellation = class_free_gram(machine, points, row_weights, centered, batch_size)
     is_direct = _is_lossy(cancellation)
     gram = jax.lax.cond(is_direct, lambda: direct()[0], lambda: gram)
     return gram, AGOPDiagnostics(cancellation, is_direct)

@@ -10,7 +10,7 @@ from dnc_jax.checks import check_finite
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Kernel, check_kernel
 from dnc_jax.linalg import Solver, check_ridge, cholesky_solve, matmul
-from dnc_jax.types import Scalar, pytree
+from dnc_jax.types import Scalar, is_concrete, pytree
 
 
 @pytree
@@ -44,13 +44,17 @@ def kernel_machine_core(
     targets: Float[Array, "n c"],
     ridge: Scalar,
     solver: Solver = cholesky_solve,
+    sample_weights: Float[Array, "n"] | None = None,
 ) -> tuple[KernelMachine, FitDiagnostics]:
     """Returns the machine with weights (K + ridge I)^-1 targets, and its diagnostics, unchecked.
+
+    With sample_weights s the ridge of row i is ridge / s_i.
 
     For use under jit, vmap or scan; `fit_kernel_machine` is the same with the check.
     """
     gram = kernel(x, x)
-    regularized = gram + ridge * jnp.eye(x.shape[0], dtype=gram.dtype)
+    diagonal = jnp.full(x.shape[0], ridge, gram.dtype) if sample_weights is None else ridge / sample_weights
+    regularized = gram + jnp.diag(diagonal)
     weights, condition_estimate = solver(regularized, targets)
     residual = jnp.linalg.norm(matmul(regularized, weights) - targets) / jnp.linalg.norm(targets)
     finite = jnp.all(jnp.isfinite(weights))
@@ -64,18 +68,23 @@ def fit_kernel_machine(
     *,
     ridge: float,
     solver: Solver | None = None,
+    sample_weights: Float[Array, "n"] | None = None,
 ) -> KernelMachine:
     """Returns the kernel ridge regression of targets on x: weights (K + ridge I)^-1 targets.
 
     The ridge is added to the Gram matrix as it is, not multiplied by n. No jitter is ever added. Called
     eagerly: a jitted core, then one host read that may raise. solver None is `cholesky_solve`.
 
+    Args:
+        sample_weights: s > 0 of the rows, which minimizes sum_i s_i |f(x_i) - y_i|^2 + ridge |f|^2: a row of
+            weight 2 counts as two. None is 1 for all.
+
     Raises:
         ValueError: If an argument is out of range, or x or targets hold values that are not finite.
         FitError: If the system is singular in the dtype of x.
     """
-    check_fit_arguments(kernel, x, targets, ridge)
-    machine, diagnostics = _jitted_core(kernel, x, targets, ridge, solver or cholesky_solve)
+    check_fit_arguments(kernel, x, targets, ridge, sample_weights)
+    machine, diagnostics = _jitted_core(kernel, x, targets, ridge, solver or cholesky_solve, sample_weights)
     check_fit(diagnostics, x, targets, ridge)
     return machine
 
@@ -84,7 +93,11 @@ _jitted_core = jax.jit(kernel_machine_core, static_argnames="solver")
 
 
 def check_fit_arguments(
-    kernel: Kernel, x: Float[Array, "n d"], targets: Float[Array, "n c"], ridge: Scalar
+    kernel: Kernel,
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    ridge: Scalar,
+    sample_weights: Float[Array, "n"] | None = None,
 ) -> None:
     """Raises ValueError for shapes, dtypes or hyper-parameters that no fit can use."""
     if x.ndim != 2 or targets.ndim != 2:
@@ -104,6 +117,21 @@ def check_fit_arguments(
         )
     check_ridge(ridge)
     check_kernel(kernel)
+    if sample_weights is not None:
+        _check_sample_weights(sample_weights, x)
+
+
+def _check_sample_weights(sample_weights: Float[Array, "n"], x: Float[Array, "n d"]) -> None:
+    if sample_weights.shape != x.shape[:1] or sample_weights.dtype != x.dtype:
+        raise ValueError(
+            f"sample_weights must be a vector of {x.shape[0]} numbers in {x.dtype}: got shape "
+            f"{sample_weights.shape} in {sample_weights.dtype}"
+        )
+    if is_concrete(sample_weights) and not bool(jnp.all((sample_weights > 0) & jnp.isfinite(sample_weights))):
+        raise ValueError(
+            f"sample_weights must be positive finite numbers: got {float(jnp.min(sample_weights)):g} to "
+            f"{float(jnp.max(sample_weights)):g}; leave rows of weight 0 out"
+        )
 
 
 def check_fit(

@@ -76,7 +76,7 @@ def test_only_kernels_with_gradient_terms_have_a_closed_form():
         assert isinstance(kernel, Kernel)
         assert not isinstance(kernel, ClosedFormKernel)
     with pytest.raises(TypeError, match=r"needs a kernel with gradient_terms: got OnlyACall"):
-        direct_gram(machines()[0], machines()[0].centers, False, False, None)
+        direct_gram(machines()[0], machines()[0].centers, None, False, False, None)
 
 
 def test_such_kernels_can_be_fitted_and_learn_features():

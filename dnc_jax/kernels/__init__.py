@@ -1,6 +1,6 @@
 """Kernels: frozen pytrees of hyper-parameters, called on two sets of rows."""
 
-from dnc_jax.kernels.bandwidth import median_bandwidth
+from dnc_jax.kernels.bandwidth import median_bandwidth, median_scaled
 from dnc_jax.kernels.dot_product import NTK, Polynomial
 from dnc_jax.kernels.protocol import ClosedFormKernel, Kernel, check_kernel
 from dnc_jax.kernels.radial import Gaussian, Laplace, Radial
@@ -15,4 +15,5 @@ __all__ = [
     "Radial",
     "check_kernel",
     "median_bandwidth",
+    "median_scaled",
 ]

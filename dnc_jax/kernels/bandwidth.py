@@ -1,9 +1,12 @@
 """A bandwidth from the data: the median distance."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dnc_jax.kernels.radial import Gaussian, Laplace
 from dnc_jax.linalg import safe_sqrt, squared_distances
 from dnc_jax.types import is_concrete
 
@@ -49,3 +52,19 @@ def median_bandwidth(
     low, high = num_zero + (size - num_zero - 1) // 2, num_zero + (size - num_zero) // 2
     median = (safe_sqrt(ordered[low]) + safe_sqrt(ordered[high])) / 2
     return jnp.where(jnp.all(jnp.isfinite(x)), median, jnp.nan)
+
+
+def median_scaled(
+    kernel: Laplace | Gaussian,
+    x: Float[Array, "n d"],
+    *,
+    max_points: int | None = 1000,
+    key: PRNGKeyArray | None = None,
+) -> Laplace | Gaussian:
+    """Returns the kernel with its bandwidth multiplied by `median_bandwidth` of x.
+
+    As adapt_kernel of a recursive feature machine it follows the scale that M gives to distances; beyond
+    max_points rows bind a key with functools.partial.
+    """
+    scale = median_bandwidth(x, max_points=max_points, key=key)
+    return dataclasses.replace(kernel, bandwidth=kernel.bandwidth * scale)

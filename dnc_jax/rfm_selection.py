@@ -1,0 +1,111 @@
+"""Recursive feature machines with a history, and the best of them on held-out points."""
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dnc_jax.checks import check_finite
+from dnc_jax.rfm import RFM
+
+PredictionError: TypeAlias = Callable[[Float[Array, "n c"], Float[Array, "n c"]], Float[Array, ""]]
+"""How wrong predictions of targets are: a number, the smaller the better."""
+
+Rows: TypeAlias = tuple[Float[Array, "n d"], Float[Array, "n c"]]
+"""Points and their targets."""
+
+HeldOut: TypeAlias = tuple[Float[Array, "v d"], Float[Array, "v c"]]
+"""Other points and their targets."""
+
+
+def mean_squared_error(predictions: Float[Array, "n c"], targets: Float[Array, "n c"]) -> Float[Array, ""]:
+    """Returns the mean over points and outputs of (prediction - target)^2."""
+    return jnp.mean((predictions - targets) ** 2)
+
+
+def misclassification(predictions: Float[Array, "n c"], targets: Float[Array, "n c"]) -> Float[Array, ""]:
+    """Returns the share of points whose largest prediction is not where their target is largest.
+
+    Of a single output, the share whose sign is not that of the target.
+    """
+    if targets.shape[1] == 1:
+        wrong = (predictions[:, 0] > 0) != (targets[:, 0] > 0)
+    else:
+        wrong = jnp.argmax(predictions, axis=1) != jnp.argmax(targets, axis=1)
+    return jnp.mean(wrong.astype(predictions.dtype))
+
+
+class RFMHistory(NamedTuple):
+    """What became of M and of the errors, iteration 0 being the plain kernel.
+
+    feature_matrices are (t, d, d), or (t, d) for a diagonal M; spectra are their eigenvalues, falling. best
+    is the first iteration of the lowest validation error, the last one of all without validation.
+    """
+
+    feature_matrices: Array
+    spectra: Float[Array, "t d"]
+    train_errors: Float[Array, "t"]
+    validation_errors: Float[Array, "t"] | None
+    best: int
+
+
+def select_rfm(
+    iterates: Iterable[RFM],
+    train: Rows,
+    *,
+    num_iters: int,
+    validation: HeldOut | None = None,
+    patience: int | None = None,
+    error: PredictionError = mean_squared_error,
+) -> tuple[RFM, RFMHistory]:
+    """Returns the best of the first num_iters updates on held-out points, and the history until the end.
+
+    Without validation points that is the last one. Only the best machine and the history are kept.
+
+    Args:
+        iterates: From `rfm_iterates`, the plain machine first.
+        train: The points and targets of the fit, for its errors.
+        patience: Updates without a lower validation error after which the rest is not computed; None
+            computes all.
+
+    Raises:
+        ValueError: If a number is out of range, patience is given without validation, or an error is not
+            finite; and whatever the iterates raise.
+    """
+    _check(num_iters, validation, patience)
+    best, best_machine, matrices, errors, held_out = 0, None, [], [], []
+    for iteration, machine in enumerate(islice(iterates, num_iters + 1)):
+        matrices.append(machine.feature_matrix)
+        errors.append(error(machine(train[0]), train[1]))
+        if validation is not None:
+            held_out.append(float(error(machine(validation[0]), validation[1])))
+        if best_machine is None or validation is None or held_out[-1] < held_out[best]:
+            best, best_machine = iteration, machine
+        if patience is not None and iteration - best >= patience:
+            break
+    assert best_machine is not None
+    stacked = jnp.stack(matrices)
+    found = jnp.asarray(held_out, stacked.dtype) if validation is not None else None
+    return best_machine, RFMHistory(stacked, _spectra(stacked), jnp.stack(errors), found, best)
+
+
+@jax.jit
+def _spectra(matrices: Array) -> Float[Array, "t d"]:
+    values = matrices if matrices.ndim == 2 else jnp.linalg.eigvalsh(matrices)
+    return jnp.sort(values, axis=1)[:, ::-1]
+
+
+def _check(num_iters: int, validation: HeldOut | None, patience: int | None) -> None:
+    if num_iters < 0:
+        raise ValueError(f"num_iters must be at least 0 AGOP updates: got {num_iters}")
+    if patience is not None and (validation is None or patience < 1):
+        raise ValueError(
+            f"patience must be at least 1 update and needs validation points: got patience {patience}, "
+            f"validation {'given' if validation is not None else None}"
+        )
+    if validation is not None:
+        check_finite("validation points", validation[0])
+        check_finite("validation targets", validation[1])

@@ -1,0 +1,213 @@
+"""Recursive feature machines beside numpy loops, on published tasks, with every option, and refused."""
+
+from functools import partial
+from itertools import islice
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnc_jax import (
+    FitError,
+    Gaussian,
+    Laplace,
+    by_max,
+    by_trace,
+    fit_kernel_machine,
+    fit_rfm,
+    kernel_agop,
+    mean_squared_error,
+    median_bandwidth,
+    median_scaled,
+    misclassification,
+    rfm_iterates,
+    select_rfm,
+)
+from tests import oracles
+from tests.builders import as_a_user
+
+N, D, C = 40, 5, 2
+
+
+def problem(num_rows=N, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(num_rows, D))
+    return jnp.asarray(x), jnp.asarray(np.stack([x[:, 0] * x[:, 1], np.sin(x[:, 2])], axis=1))
+
+
+def truth(
+    x, targets, *, ridge, num_iters, bandwidth=3.0, centered=False, diagonal=False, power=1.0, scale=None
+):
+    """M and the predictions at x, from explicit gradients of f(x) = sum_m k(|M^(1/2) (x - z_m)|) a_m."""
+    x, targets = np.asarray(x), np.asarray(targets)
+    matrix = np.eye(x.shape[1])
+    for iteration in range(num_iters + 1):
+        root = oracles.psd_power(matrix, 0.5)
+        moved = x @ root
+        gram = oracles.laplace_gram(moved, moved, bandwidth)
+        weights = oracles.ridge_weights(gram, targets, ridge)
+        if iteration == num_iters:
+            return matrix, gram @ weights
+        inner = oracles.gradients(moved, moved, weights, oracles.laplace_radial_derivative, bandwidth)
+        matrix = oracles.agop(inner @ root, centered=centered)
+        matrix = np.diag(np.diag(matrix)) if diagonal else matrix
+        matrix = oracles.psd_power(matrix, power)
+        matrix = matrix if scale is None else matrix / scale(matrix)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize(("rescale", "scale"), [(None, None), (by_max, np.max), (by_trace, np.trace)])
+def test_it_is_the_machine_of_the_equations(power, centered, diagonal, rescale, scale):
+    x, targets = problem()
+    options = {"ridge": 1e-2, "num_iters": 2, "centered": centered, "diagonal": diagonal, "power": power}
+    rfm = fit_rfm(Laplace(3.0), x, targets, rescale=rescale, **options)
+    matrix, predictions = truth(x, targets, scale=scale, **options)
+    found = jnp.diag(rfm.feature_matrix) if diagonal else rfm.feature_matrix
+    np.testing.assert_allclose(found, matrix, rtol=1e-8, atol=1e-10 * matrix.max())
+    np.testing.assert_allclose(rfm(x), predictions, rtol=1e-8, atol=1e-9)
+
+
+def test_published_scores_of_the_tutorial_task():
+    rng = np.random.RandomState(1717)
+    x, new = (jnp.asarray(rng.normal(size=(n, 100))) for n in (2000, 10_000))
+    targets, true = x[:, :1] * x[:, 1:2], new[:, 0] * new[:, 1]
+    iterates = rfm_iterates(Laplace(10.0), x, targets, ridge=1e-4, centered=True)
+    scores = []
+    for rfm in islice(iterates, 6):
+        residual = true - rfm(new)[:, 0]
+        scores.append(float(1 - jnp.sum(residual**2) / jnp.sum((true - true.mean()) ** 2)))
+    published = [0.07895, 0.84483, 0.90519, 0.92092, 0.92314, 0.92314499]
+    np.testing.assert_allclose(scores, published, atol=1e-4)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("num_outputs", [1, 30])
+def test_a_row_of_weight_two_counts_as_two(centered, num_outputs):
+    # The direct form of the AGOP for one output, the class-free one for thirty.
+    rng = np.random.default_rng(3)
+    x, targets = problem(30)[0], jnp.asarray(rng.normal(size=(30, num_outputs)))
+    weights = jnp.asarray(rng.integers(1, 4, 30).astype(float))
+    repeated = np.repeat(np.arange(30), np.asarray(weights, int))
+    options = {"ridge": 1e-2, "num_iters": 2, "centered": centered}
+    weighted = fit_rfm(Laplace(3.0), x, targets, sample_weights=weights, **options)
+    plain = fit_rfm(Laplace(3.0), x[repeated], targets[repeated], **options)
+    np.testing.assert_allclose(weighted.feature_matrix, plain.feature_matrix, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(weighted(x), plain(x), rtol=1e-7, atol=1e-8)
+    assert np.abs(weighted(x) - fit_rfm(Laplace(3.0), x, targets, **options)(x)).max() > 1e-4
+
+
+@pytest.mark.parametrize("batch_size", [None, 7])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_weights_of_rows_weigh_gradients(batch_size, diagonal):
+    x, targets = problem()
+    machine = fit_kernel_machine(Gaussian(2.0), x, targets, ridge=1e-2)
+    points, weights = problem(9, seed=1)[0], jnp.arange(1.0, 10.0)
+    options = {"row_weights": weights, "batch_size": batch_size, "diagonal": diagonal, "centered": True}
+    found = kernel_agop(machine, points, **options)
+    inner = oracles.gradients(points, x, machine.weights, oracles.gaussian_radial_derivative, 2.0)
+    true = oracles.agop(np.repeat(inner, np.arange(1, 10), axis=0), centered=True)
+    np.testing.assert_allclose(found, np.diag(true) if diagonal else true, rtol=1e-10, atol=1e-13)
+
+
+def test_an_agop_of_some_rows_is_that_of_a_seeded_subset():
+    x, targets = problem()
+    fit = partial(fit_rfm, Laplace(3.0), x, targets, ridge=1e-2, num_iters=1)
+    whole, all_of_it = fit(), fit(agop_size=N, key=jax.random.key(0))
+    np.testing.assert_allclose(all_of_it.feature_matrix, whole.feature_matrix, rtol=1e-12, atol=1e-14)
+    one, same, other = (fit(agop_size=10, key=jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one.feature_matrix, same.feature_matrix)
+    assert np.abs(one.feature_matrix - other.feature_matrix).max() > 1e-4
+    assert np.abs(one.feature_matrix - whole.feature_matrix).max() > 1e-4
+
+
+def test_an_adapted_bandwidth_follows_the_median_distance():
+    x, targets = problem()
+    options = {"ridge": 1e-2, "num_iters": 2}
+    adapted = fit_rfm(Laplace(1.5), x, targets, adapt_kernel=median_scaled, **options)
+    moved = x @ adapted.feature_root
+    np.testing.assert_allclose(adapted.machine.kernel.bandwidth, 1.5 * median_bandwidth(moved), rtol=1e-12)
+    # A machine that follows the scale of M does not know it.
+    rescaled = fit_rfm(Laplace(1.5), x, targets, adapt_kernel=median_scaled, rescale=by_max, **options)
+    np.testing.assert_allclose(adapted(x), rescaled(x), rtol=1e-9, atol=1e-11)
+
+
+def test_iterates_are_the_fits_of_growing_length():
+    x, targets = problem()
+    iterates = rfm_iterates(Laplace(3.0), x, targets, ridge=1e-2)
+    for num_iters, rfm in enumerate(islice(iterates, 3)):
+        alone = fit_rfm(Laplace(3.0), x, targets, ridge=1e-2, num_iters=num_iters)
+        np.testing.assert_array_equal(rfm.machine.weights, alone.machine.weights)
+
+
+def test_the_best_iterate_is_that_of_the_lowest_held_out_error():
+    (x, targets), held_out = problem(), problem(30, seed=1)
+    options = {"ridge": 1e-3, "power": 2.0, "rescale": by_max}
+    machines = list(islice(rfm_iterates(Laplace(3.0), x, targets, **options), 5))
+    errors = [float(mean_squared_error(m(held_out[0]), held_out[1])) for m in machines]
+    iterates = rfm_iterates(Laplace(3.0), x, targets, **options)
+    best, history = select_rfm(iterates, (x, targets), num_iters=4, validation=held_out)
+    np.testing.assert_allclose(history.validation_errors, errors, rtol=1e-12)
+    assert history.best == int(np.argmin(errors))
+    np.testing.assert_array_equal(best.machine.weights, machines[history.best].machine.weights)
+    np.testing.assert_allclose(history.feature_matrices, [m.feature_matrix for m in machines], rtol=1e-12)
+    true = [np.linalg.eigvalsh(m.feature_matrix)[::-1] for m in machines]
+    np.testing.assert_allclose(history.spectra, true, rtol=1e-7, atol=1e-9)
+
+
+def test_patience_ends_a_fit_and_keeps_the_best():
+    (x, targets), held_out = problem(), problem(30, seed=1)
+    # The machines come from a list, so that the errors are known: they fall once, then rise.
+    machines = list(islice(rfm_iterates(Laplace(3.0), x, targets, ridge=1e-3), 4))
+    order = sorted(machines, key=lambda m: float(mean_squared_error(m(held_out[0]), held_out[1])))
+    series = [order[1], order[0], order[2], order[3], order[3]]
+    best, history = select_rfm(series, (x, targets), num_iters=4, validation=held_out, patience=2)
+    assert history.best == 1
+    assert best is order[0]
+    assert history.train_errors.shape == (4,)
+    last, history = select_rfm(series, (x, targets), num_iters=4)
+    assert last is order[3]
+    assert history.best == 4
+    assert history.validation_errors is None
+
+
+def test_misclassification_is_of_the_largest_output_or_of_the_sign():
+    predictions = jnp.asarray([[0.2, 0.1], [0.1, 0.3], [0.5, 0.4]])
+    assert float(misclassification(predictions, jnp.asarray([[1.0, -1], [1, -1], [-1, 1]]))) == 2 / 3
+    signs = jnp.asarray([[1.0], [-1], [1]])
+    assert float(misclassification(jnp.asarray([[0.1], [0.2], [3.0]]), signs)) == 1 / 3
+
+
+def refused(match, error=ValueError, **options):
+    x, targets = problem()
+    with as_a_user(), pytest.raises(error, match=match):
+        fit_rfm(Laplace(3.0), x, targets, **{"ridge": 1e-2, "num_iters": 1} | options)
+
+
+def test_what_no_fit_can_use_is_refused():
+    refused(r"num_iters must be at least 0 AGOP updates: got -1", num_iters=-1)
+    refused(r"agop_size must lie in 1..40, the number of rows: got 41", agop_size=41)
+    refused(r"agop_size draws rows and needs a key: got None", agop_size=3)
+    refused(r"sample_weights must be a vector of 40 numbers", sample_weights=jnp.ones(3))
+    refused(
+        r"sample_weights must be positive finite numbers: got 0 to 1; leave",
+        sample_weights=jnp.ones(40).at[3].set(0),
+    )
+    x, targets = problem()
+    machines = rfm_iterates(Laplace(3.0), x, targets, ridge=1e-2)
+    with pytest.raises(ValueError, match=r"patience must be at least 1 update and needs validation points"):
+        select_rfm(machines, (x, targets), num_iters=2, patience=1)
+    with pytest.raises(ValueError, match=r"validation points must be finite: got 1 NaN"):
+        select_rfm(machines, (x, targets), num_iters=2, validation=(x.at[0, 0].set(jnp.nan), targets))
+
+
+def test_an_error_names_the_iteration():
+    x, targets = problem()
+    twins = jnp.concatenate([x, x])
+    with pytest.raises(FitError, match=r"the fit of iteration 0 failed"):
+        fit_rfm(Laplace(3.0), twins, jnp.concatenate([targets, -targets]), ridge=0.0, num_iters=1)
+    with pytest.raises(FitError, match=r"the AGOP of iteration 1 is 0 or not finite"):
+        fit_rfm(Laplace(3.0), jnp.ones_like(x), targets, ridge=1.0, num_iters=2)
