@@ -138,6 +138,11 @@ def cells(settings: Settings) -> list[Cell]:
     return [rank | degree for rank in by_rank for degree in degrees]
 
 
+def cell_name(cell: Cell) -> str:
+    """Returns the name of a target in files: rank and degree, or iterates where there is one target only."""
+    return "_".join(f"{name}_{value}" for name, value in cell.items()) or "iterates"
+
+
 def draw(task: TaskName, settings: Settings, seed: int, cell: Cell) -> Problem:
     """Returns the points and targets of one seed and cell."""
     taken = {name: settings[name] for name in TASKS[task].drawn_with}

@@ -28,7 +28,15 @@ from experiments.support import checkpoint, rfm_measures
 from experiments.support.modular import random_circulant
 from experiments.support.records import Row, Run, to_lines
 from experiments.support.rfm_measures import Points
-from experiments.support.rfm_options import Cell, Settings, TaskName, draw, num_updates, operation_of
+from experiments.support.rfm_options import (
+    Cell,
+    Settings,
+    TaskName,
+    cell_name,
+    draw,
+    num_updates,
+    operation_of,
+)
 from experiments.support.rfm_table import IterationTable
 
 RESCALES = {"none": None, "max": by_max, "trace": by_trace}
@@ -151,11 +159,6 @@ def load(session: Session, path: Path, owner: str) -> tuple[list[Row], dict[str,
         session.table.say(f"{error}; fitting it again")
         return None
     return json.loads(str(arrays.pop("rows"))), arrays
-
-
-def cell_name(cell: Cell) -> str:
-    """Returns the name of a target in files: rank and degree, or iterates where there is one target only."""
-    return "_".join(f"{name}_{value}" for name, value in cell.items()) or "iterates"
 
 
 def checkpoint_path(run: Run, seed: int, cell: Cell) -> Path:

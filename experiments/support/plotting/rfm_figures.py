@@ -19,7 +19,7 @@ from experiments.support.plotting.style import STYLE, new_figure, set_headline
 from experiments.support.plotting.variant_figures import PALETTE
 from experiments.support.plotting.writing import write_figure
 from experiments.support.records import RecordsError, Row
-from experiments.support.rfm_options import Cell, cells, operation_of
+from experiments.support.rfm_options import Cell, cell_name, cells, operation_of
 from experiments.support.rfm_table import has_classes
 
 # Below it an error is rounding, and would stretch the axis over what can be seen.
@@ -71,8 +71,8 @@ def read_records(workdir: Path) -> Records:
     try:
         config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
         rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
-        names = {"_".join(f"{k}_{v}" for k, v in cell.items()) or "iterates": cell for cell in cells(config)}
-        arrays = [(cell, load_arrays(workdir / "arrays" / f"{name}.npz")) for name, cell in names.items()]
+        folder = workdir / "arrays"
+        arrays = [(cell, load_arrays(folder / f"{cell_name(cell)}.npz")) for cell in cells(config)]
     except (OSError, ValueError) as error:
         raise RecordsError(f"the records in {workdir} cannot be read: {error}; resume the run") from error
     return Records(config, rows, arrays)
