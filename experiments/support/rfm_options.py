@@ -72,7 +72,7 @@ GROKKING = {
     "features": "learned",
     "seeds": (0, 1, 2),
 }
-TASKS: Mapping[TaskName, Task] = {
+TASKS: Mapping[str, Task] = {
     "tutorial": Task(
         rfm_tasks.tutorial,
         LAPLACE

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -144,9 +145,16 @@ def kernel_of(settings: Settings) -> Kernel:
 
 def place_points(session: Session, seed: int, cell: Cell) -> Points:
     """Returns the points of one seed and target, in the precision of the run."""
-    *arrays, has_classes = draw(session.task, session.settings, seed, cell)
-    placed = [None if array is None else jnp.asarray(array, session.dtype) for array in arrays]
-    return Points(*placed, has_classes)  # pyright: ignore[reportArgumentType]
+    problem = draw(session.task, session.settings, seed, cell)
+    place = partial(jnp.asarray, dtype=session.dtype)
+    return Points(
+        place(problem.train_x),
+        place(problem.train_targets),
+        place(problem.test_x),
+        place(problem.test_targets),
+        None if problem.directions is None else place(problem.directions),
+        problem.has_classes,
+    )
 
 
 def load(session: Session, path: Path, owner: str) -> tuple[list[Row], dict[str, np.ndarray]] | None:

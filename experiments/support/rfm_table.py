@@ -81,7 +81,7 @@ def closing_lines(task: TaskName, settings: Settings, rows: Sequence[Row], workd
 
 def published_lines(task: TaskName, settings: Settings, rows: Sequence[Row]) -> list[str]:
     """Returns the published values of a task beside those found, where only the seeds may differ."""
-    if task not in PUBLISHED or settings | {"seeds": 0} != TASKS[task].options | {"seeds": 0}:
+    if task not in PUBLISHED or {**settings, "seeds": 0} != {**TASKS[task].options, "seeds": 0}:
         return []
     metric, values = PUBLISHED[task]
     found = list(mean_by_iteration(rows, metric).values())

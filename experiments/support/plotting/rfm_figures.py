@@ -205,8 +205,8 @@ def _handles(config: dict[str, Any], first: str | None, panels: Sequence[Panel])
         ]
     grey = "#333333" if first else PALETTE[0][0]
     handles += [
-        Line2D([], [], color=grey, linestyle=line, label=label)
-        for line, label in (("-", "held-out"), ("--", "training"))
+        Line2D([], [], color=grey, linestyle="-", label="held-out"),
+        Line2D([], [], color=grey, linestyle="--", label="training"),
     ]
     named = dict(zip(BLOCKS, BLOCKS.values(), strict=True))
     colored = [line for panel in panels for line in panel.lines if line.color]
@@ -230,7 +230,7 @@ def _title(config: dict[str, Any]) -> str:
         "parity": "sparse parity",
     }
     task = config["task"]
-    return titles.get(task, task.replace("_", " "))
+    return titles[task] if task in titles else str(task).replace("_", " ")
 
 
 FIGURES: dict[str, Callable[[Records], tuple[Figure, Table]]] = {

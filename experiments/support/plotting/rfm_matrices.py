@@ -45,10 +45,10 @@ def feature_matrices(
     for axes, (cell, title, matrix) in zip(panels.flat, pictures, strict=False):
         drawn = scaled(matrix, off_diagonal=operation is not None)
         _draw(axes, drawn, title, operation)
-        table += [
-            cell | {"picture": title, "row": i, "column": j, "value": float(drawn[i, j])}
+        table.extend(
+            {**cell, "picture": title, "row": i, "column": j, "value": float(drawn[i, j])}
             for i, j in np.ndindex(*drawn.shape)
-        ]
+        )
     label = "entry / largest entry" + (" off the diagonal" if operation else "")
     figure.colorbar(panels[0, 0].images[0], ax=panels, shrink=0.8, aspect=30, label=label)
     return figure, table
