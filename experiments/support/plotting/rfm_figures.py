@@ -109,7 +109,7 @@ def by_iteration(records: Records) -> tuple[Figure, Table]:
     columns: list[Cell] = [{second: value} for value in config[f"{second}s"]] if second else [{}]
     shape = (len(panels), len(columns)) if second else (len(panels) // 3 or 1, min(len(panels), 3))
     shape = (2, 2) if len(panels) == 4 else shape
-    figure = new_figure(1.2 + 3.5 * shape[1], 1.5 + 2.8 * shape[0])
+    figure = new_figure(max(7.5, 1.2 + 3.5 * shape[1]), 1.5 + 2.8 * shape[0])
     axes = figure.subplots(*shape, squeeze=False, sharey="row" if second else False)
     table: Table = []
     for number, (panel, column) in enumerate((p, c) for p in panels for c in columns):
