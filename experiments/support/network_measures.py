@@ -26,6 +26,7 @@ from dnc_jax import (
     principal_columns,
     within_class_rounding,
 )
+from dnc_jax.chunking import map_rows
 from dnc_jax.collapse import (
     nc2_cosine_std_from_stats,
     nc2_equiangularity_from_stats,
@@ -45,6 +46,8 @@ OF_CLASSIFIER = {
 WEIGHTS, NETWORK = "weights", "network"
 # What the gradients of a block of points may take, for all outputs at once.
 AGOP_BYTES = 2**28
+# What a layer may hold of a block of points, and by how much that exceeds what it receives: patches of 3 x 3.
+LAYER_BYTES, PATCHES = 2**28, 16
 
 Measured: TypeAlias = dict[tuple[int, str], dict[str, Array]]
 """Metrics by layer, counted from 1, and stage."""
@@ -165,15 +168,16 @@ def _measure_layer(
 ) -> tuple[dict[str, dict[str, Array]], Any]:
     """Returns metrics by stage, and what the next layer receives."""
     received = state[0] if isinstance(state, tuple) else state
-    projected = jax.vmap(lambda row: layer.project(row, columns))(state)
-    stages = Stages(received, projected, jax.vmap(layer.features)(state))
+
+    per_point = PATCHES * received[0].size * received.dtype.itemsize
+    of_rows = jax.vmap(lambda row: (layer.project(row, columns), layer.features(row), layer(row)))
+    projected, features, passed_on = map_rows(of_rows, state, max(1, LAYER_BYTES // per_point))
+    stages = Stages(received, projected, features)
     by_stage = {
-        stage: {
-            name: metric(features.reshape(len(features), -1), labels, num_classes) for name, metric in metrics
-        }
-        for stage, features in stages._asdict().items()
+        stage: {name: metric(rows.reshape(len(rows), -1), labels, num_classes) for name, metric in metrics}
+        for stage, rows in stages._asdict().items()
     }
-    return by_stage, jax.vmap(layer)(state)
+    return by_stage, passed_on
 
 
 @partial(jax.jit, static_argnames=("num_classes", "number"))

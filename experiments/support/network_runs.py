@@ -31,8 +31,8 @@ from experiments.support.snapshots import epoch_arrays
 from experiments.support.training_checkpoint import load_epoch, save_epoch, saved_epochs
 from experiments.support.training_story import terminal_epoch
 
-# Rows of an evaluation that are held at once.
-EVALUATED = 1024
+# Rows of an evaluation that are held at once: few, since a convolution holds all patches of its images.
+EVALUATED = 128
 # Independent random streams of one seed.
 WEIGHTS, ORDER = range(2)
 

@@ -36,12 +36,17 @@ class Records(NamedTuple):
 def draw_lines(
     axes: Axes, rows: Sequence[Row], by: str, style: StageStyle, line: str = "-", **place: object
 ) -> Table:
-    """Returns the mean and range over seeds that it draws, by epoch or by layer, of the rows at a place."""
+    """Returns the mean and range over seeds, by epoch or by layer, of the rows at a place.
+
+    Drawn are those of as many seeds as any: an epoch that one seed alone was measured at, its first with all
+    training points correct, would bend the mean.
+    """
     found: dict[int, list[float]] = {}
     for row in rows:
         if all(row[name] == value for name, value in place.items()):
             found.setdefault(row[by], []).append(row["value"])
-    where = sorted(found)
+    most = max(map(len, found.values()), default=0)
+    where = [at for at in sorted(found) if len(found[at]) == most]
     axes.plot(
         where,
         [mean(found[at]) for at in where],
@@ -57,7 +62,7 @@ def draw_lines(
         fixed
         | {by: at, "mean": mean(found[at]), "min": min(found[at]), "max": max(found[at])}
         | {"num_seeds": len(found[at])}
-        for at in where
+        for at in sorted(found)
     ]
 
 
