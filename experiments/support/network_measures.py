@@ -34,6 +34,7 @@ from dnc_jax.collapse import (
 )
 from dnc_jax.networks import Layer
 from dnc_jax.types import Stages
+from experiments.support.network_cost import layer_costs
 from experiments.support.records import Row
 
 METRICS = {"nc1": nc1, "nc1_trace_ratio": nc1_trace_ratio, "nc2": nc2, "nc2_gram_mse": nc2_gram_mse}
@@ -117,14 +118,14 @@ def preactivation_agops(layers: Sequence[Layer], x: Array, batch_size: int) -> l
 
 
 def rows_per_block(layers: Sequence[Layer], x: Array) -> int:
-    """Returns how many points' gradients, for every output, fit into `AGOP_BYTES` with what they need."""
-    state, sizes = jax.ShapeDtypeStruct(x.shape[1:], x.dtype), []
-    for layer in layers:
-        for part in (layer.linear, layer.rest):
-            state = jax.eval_shape(part, state)
-            sizes.append(sum(leaf.size for leaf in jax.tree.leaves(state)))
-    num_outputs = sizes[-1]
-    per_point = (sum(sizes) + 2 * num_outputs * max(sizes)) * x.dtype.itemsize
+    """Returns how many points' gradients, for every output, fit into `AGOP_BYTES` with what they need.
+
+    Of the layer that needs most: derivatives of its patches, and of what it passes on.
+    """
+    costs = layer_costs(layers, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+    num_classes, passed_on = layers[-1].matrix.shape[1], sum(cost.num_outputs for cost in costs)
+    largest = max(max(cost.num_outputs, cost.num_patch_entries) for cost in costs)
+    per_point = (passed_on + 2 * num_classes * largest) * x.dtype.itemsize
     return max(1, min(len(x), AGOP_BYTES // per_point))
 
 

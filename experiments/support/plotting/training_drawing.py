@@ -16,6 +16,8 @@ from experiments.support.training_story import terminal_epoch
 
 LABELS = {"input": r"input  $x$", "linear": r"linear  $SV^\top x$", "nonlinear": r"nonlinear  $\sigma(Wx)$"}
 _GREY = "#666666"
+# What the longest entry of a legend takes.
+INCHES_OF_LABEL = 2.9
 
 Table = list[dict[str, object]]
 
@@ -95,7 +97,8 @@ def handles_of(named: dict[str, StageStyle]) -> list[Line2D]:
 def finish(figure: Figure, headline: str, config: dict[str, Any], handles: list[Line2D]) -> None:
     """Returns nothing; writes the legend below, and above it the headline and the setting."""
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+        columns = max(1, min(len(handles), 4, int(figure.get_figwidth() / INCHES_OF_LABEL)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     seeds = f"{len(config['seeds'])} seeds, mean and range" if len(config["seeds"]) > 1 else "one seed"
     set_headline(figure, headline, f"{setting(config)}, {seeds}")
 
