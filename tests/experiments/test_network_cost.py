@@ -1,5 +1,7 @@
 """What a training must compute and hold, against counts by hand and against what is compiled."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,7 @@ from experiments.support.network_measures import preactivation_agops, rows_per_b
 
 
 def dense(*dims):
-    return [
-        Dense(jnp.zeros(pair, jnp.float32), jnp.zeros(pair[1])) for pair in zip(dims, dims[1:], strict=False)
-    ]
+    return [Dense(jnp.zeros(pair, jnp.float32), jnp.zeros(pair[1], jnp.float32)) for pair in pairwise(dims)]
 
 
 def convolutions():
