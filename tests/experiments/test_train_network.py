@@ -143,7 +143,7 @@ def test_checkpoints_of_another_seed_are_not_taken(finished, tmp_path, capsys):
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_checkpoint(tmp_path):
     bad = {"optimizer": "sgd", "learning_rate": 1e150, "seeds": (0,), "checkpoint_every": 1}
-    message = r"the loss is (nan|inf) at step \d+, in epoch \d+, with learning rate 1e\+150 in the step before; lower"
+    message = r"the loss is (nan|inf) at step \d+, in epoch \d+, with learning rate 1e\+150 in the step"
     with pytest.raises(TrainingError, match=message):
         run(tmp_path / "run", **bad)
     measured = [r for r in rows(tmp_path / "run") if r["metric"] == "nc1"]
