@@ -107,15 +107,25 @@ def stage_means(rows: Sequence[Row], metric: str, layer: int, epoch: int) -> lis
 
 
 def layers_by_verdict(rows: Sequence[Row], metric: str, epoch: int) -> str:
-    """Returns which layers each verdict holds of, as words such as "linear dominates in layers 1, 2"."""
-    found: dict[str, list[str]] = {}
+    """Returns which layers each verdict holds of, as words such as "linear dominates in layers 1-3, 5"."""
+    found: dict[str, list[int]] = {}
     for layer in sorted({row["layer"] for row in rows if row["stage"] == "nonlinear"}):
         verdict = stage_verdict(*stage_means(rows, metric, layer, epoch))
-        found.setdefault(verdict or "not measured", []).append(str(layer))
+        found.setdefault(verdict or "not measured", []).append(layer)
     return "; ".join(
-        f"{verdict} in layer{'s' * (len(layers) > 1)} {', '.join(layers)}"
+        f"{verdict} in layer{'s' * (len(layers) > 1)} {_in_ranges(layers)}"
         for verdict, layers in found.items()
     )
+
+
+def _in_ranges(layers: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _three(values: Sequence[float | None]) -> str:

@@ -136,7 +136,8 @@ def ansatz_by_layer(records: Records) -> tuple[Figure, Table]:
     for axes in (left, right):
         axes.set_yscale("log")
     left.set(xlabel="layer", ylabel=r"tr $\Sigma_W$ / tr $\Sigma_B$")
-    left.set_title(f"epoch {measured}; {layers_by_verdict(rows, 'nc1_trace_ratio', measured)}", fontsize=9)
+    verdicts = layers_by_verdict(rows, "nc1_trace_ratio", measured).replace("; ", "\n")
+    left.set_title(f"epoch {measured}\n{verdicts}", fontsize=8.5)
     middle.set(title="weights against AGOP", xlabel="layer", ylabel="Pearson correlation of the entries")
     right.set(title="loss", xlabel="epoch", ylabel=f"{config['loss'].replace('_', '-')} loss")
     for axes in (left, middle):
