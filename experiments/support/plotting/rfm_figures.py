@@ -151,7 +151,7 @@ def _draw_panel(axes: Axes, records: Records, panel: Panel, column: Cell, first:
     values = records.config[f"{first}s"] if first else [None]
     for line in panel.lines:
         for (color, marker), value in zip(PALETTE, values, strict=False):
-            cell = column | ({first: value} if first else {})
+            cell = column | ({first: value} if first and value is not None else {})
             style = (line.color or color, line.marker if line.color else marker)
             table += _draw_line(axes, records.rows, line, cell, style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
