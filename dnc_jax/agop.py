@@ -133,7 +133,17 @@ def kernel_agop(
         diagonal: Return only the diagonal, as a vector.
         row_weights: Weights of the rows in the mean, and in that of the gradients; None counts all alike.
         batch_size: Rows of x handled at once; None takes all.
+
+    Raises:
+        ValueError: If row_weights are not one number for each row.
+        TypeError: If row_weights are given for a kernel without `gradient_terms`.
     """
+    num_rows = (machine.centers if x is None else x).shape[0]
+    if row_weights is not None and row_weights.shape != (num_rows,):
+        raise ValueError(
+            f"row_weights must be a vector of {num_rows} numbers, one for each row: got shape "
+            f"{row_weights.shape}"
+        )
     options = {"centered": centered, "diagonal": diagonal, "batch_size": batch_size}
     return _jitted_kernel_agop(machine, x, row_weights=row_weights, **options)[0]
 

@@ -3,7 +3,7 @@
     iterates = rfm_iterates(Laplace(10.0), x, targets, ridge=1e-3)
     plain, once, twice = itertools.islice(iterates, 3)
 
-The loop is the caller's; `fit_rfm` is one that ends after a number of updates, or where held-out points say.
+The loop is the caller's: `fit_rfm` ends after a number of updates, `select_rfm` where held-out points say.
 
 References:
     Radhakrishnan, Beaglehole, Pandit and Belkin (2024), Science 383, Algorithm 1.

@@ -1,5 +1,6 @@
 """Recursive feature machines with a history, and the best of them on held-out points."""
 
+import math
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import NamedTuple, TypeAlias
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dnc_jax.checks import check_finite
+from dnc_jax.errors import NumericalError
 from dnc_jax.rfm import RFM
 
 PredictionError: TypeAlias = Callable[[Float[Array, "n c"], Float[Array, "n c"]], Float[Array, ""]]
@@ -72,16 +74,17 @@ def select_rfm(
             computes all.
 
     Raises:
-        ValueError: If a number is out of range, patience is given without validation, or an error is not
-            finite; and whatever the iterates raise.
+        ValueError: If a number is out of range, or patience is given without validation.
+        NumericalError: If an error is not finite. And whatever the iterates raise.
     """
     _check(num_iters, validation, patience)
     best, best_machine, matrices, errors, held_out = 0, None, [], [], []
     for iteration, machine in enumerate(islice(iterates, num_iters + 1)):
         matrices.append(machine.feature_matrix)
-        errors.append(error(machine(train[0]), train[1]))
+        errors.append(_finite(error(machine(train[0]), train[1]), "training", iteration))
         if validation is not None:
-            held_out.append(float(error(machine(validation[0]), validation[1])))
+            predictions = machine(validation[0])
+            held_out.append(_finite(error(predictions, validation[1]), "validation", iteration))
         if best_machine is None or validation is None or held_out[-1] < held_out[best]:
             best, best_machine = iteration, machine
         if patience is not None and iteration - best >= patience:
@@ -89,13 +92,25 @@ def select_rfm(
     assert best_machine is not None
     stacked = jnp.stack(matrices)
     found = jnp.asarray(held_out, stacked.dtype) if validation is not None else None
-    return best_machine, RFMHistory(stacked, _spectra(stacked), jnp.stack(errors), found, best)
+    return best_machine, RFMHistory(
+        stacked, _spectra(stacked), jnp.asarray(errors, stacked.dtype), found, best
+    )
 
 
 @jax.jit
 def _spectra(matrices: Array) -> Float[Array, "t d"]:
     values = matrices if matrices.ndim == 2 else jnp.linalg.eigvalsh(matrices)
     return jnp.sort(values, axis=1)[:, ::-1]
+
+
+def _finite(value: Float[Array, ""], of: str, iteration: int) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise NumericalError(
+            f"the {of} error of iteration {iteration} must be finite: got {number}; raise the ridge, or let "
+            "error return finite numbers"
+        )
+    return number
 
 
 def _check(num_iters: int, validation: HeldOut | None, patience: int | None) -> None:

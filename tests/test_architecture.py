@@ -33,7 +33,7 @@ ARROWS = {
     "ansatz_factors": {"ansatz", "checks", "linalg", "types"},
     "features": {"linalg", "types"},
     "rfm": {"machine", "agop", "kernels", "linalg", "errors", "types"},
-    "rfm_selection": {"rfm", "checks", "types"},
+    "rfm_selection": {"rfm", "checks", "errors", "types"},
     "deep_rfm": {"rfm", "machine", "agop", "kernels", "features", "linalg", "errors", "types"},
     "networks": {"collapse", "checks", "linalg", "types"},
     "training": {"chunking", "errors", "types"},

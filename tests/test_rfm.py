@@ -11,7 +11,9 @@ import pytest
 from dnc_jax import (
     FitError,
     Gaussian,
+    KernelMachine,
     Laplace,
+    NumericalError,
     by_max,
     by_trace,
     fit_kernel_machine,
@@ -24,6 +26,7 @@ from dnc_jax import (
     rfm_iterates,
     select_rfm,
 )
+from dnc_jax.agop import kernel_agop_core
 from tests import oracles
 from tests.builders import as_a_user
 
@@ -202,6 +205,23 @@ def test_what_no_fit_can_use_is_refused():
         select_rfm(machines, (x, targets), num_iters=2, patience=1)
     with pytest.raises(ValueError, match=r"validation points must be finite: got 1 NaN"):
         select_rfm(machines, (x, targets), num_iters=2, validation=(x.at[0, 0].set(jnp.nan), targets))
+
+
+def test_an_error_that_is_not_finite_is_told():
+    x, targets = problem()
+    machines = rfm_iterates(Laplace(3.0), x, targets, ridge=1e-2)
+    with pytest.raises(NumericalError, match=r"the training error of iteration 0 must be finite: got nan"):
+        select_rfm(machines, (x, targets), num_iters=1, error=lambda a, _: jnp.sum(a) * jnp.nan)
+
+
+def test_weights_of_rows_need_a_number_for_each_and_a_closed_form():
+    x, targets = problem()
+    machine = fit_kernel_machine(Gaussian(2.0), x, targets, ridge=1e-2)
+    with as_a_user(), pytest.raises(ValueError, match=r"row_weights must be a vector of 40 numbers"):
+        kernel_agop(machine, row_weights=jnp.ones(3))
+    other = KernelMachine(lambda a, b: Gaussian(2.0)(a, b), x, targets)
+    with as_a_user(), pytest.raises(TypeError, match=r"row_weights need a kernel with gradient_terms"):
+        kernel_agop_core(other, row_weights=jnp.ones(40))
 
 
 def test_an_error_names_the_iteration():

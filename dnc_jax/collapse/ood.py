@@ -93,7 +93,10 @@ def centered_neco_score(
     """
     check_matrix("features", features, directions.shape[0])
     if center.shape != (features.shape[1],):
-        raise ValueError(f"center must have shape ({features.shape[1]},): got {center.shape}")
+        raise ValueError(
+            f"center must have shape ({features.shape[1]},): got {center.shape}; pass the mean of the "
+            "training features over rows"
+        )
     return neco_score(features - center[None, :], directions)
 
 

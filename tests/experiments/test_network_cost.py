@@ -66,3 +66,27 @@ def test_the_compiled_program_keeps_to_the_budget(monkeypatch):
     # The pre-activations of the first layer are those of all points.
     assert held(block) < 2 * 2**21 + 256 * 8 * 8 * 8 * 4
     assert held(256) > 4 * held(block)
+
+
+def test_collapse_in_blocks_is_that_of_all_points_at_once(monkeypatch):
+    layers = convolutions()
+    rng = np.random.default_rng(2)
+    x, labels = jnp.asarray(rng.normal(size=(60, 8, 8, 2)), jnp.float32), jnp.arange(60) % 5
+    columns = network_measures.linear_columns(layers)
+
+    def measured():
+        jax.clear_caches()
+        jaxpr = jax.make_jaxpr(lambda x: network_measures.measure_collapse(layers, columns, x, labels, 5)[1])(
+            x
+        )
+        return network_measures.measure_collapse(layers, columns, x, labels, 5)[0], "scan" in str(jaxpr)
+
+    whole, is_cut = measured()
+    assert not is_cut
+    monkeypatch.setattr(network_measures, "LAYER_BYTES", 7 * network_measures.PATCHES * 8 * 8 * 2 * 4)
+    blocks, is_cut = measured()
+    assert is_cut
+    for place, values in whole.items():
+        for name, value in values.items():
+            if name != "within_class_rounding":
+                np.testing.assert_allclose(blocks[place][name], value, rtol=1e-3, atol=1e-6)

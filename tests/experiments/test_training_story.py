@@ -3,7 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from experiments.support.plotting.style import StageStyle
+from experiments.support.plotting.training_drawing import draw_lines
 from experiments.support.reference import TRAININGS, reference_lines
 from experiments.support.snapshots import epoch_arrays
 from experiments.support.training_story import (
@@ -98,3 +101,11 @@ def test_arrays_of_an_epoch_hold_the_simplex_of_exact_class_means():
     for k in range(4):
         of_class = arrays["points"][arrays["point_classes"] == k]
         np.testing.assert_allclose(of_class, np.broadcast_to(arrays["means"][k], of_class.shape), atol=1e-10)
+
+
+def test_a_line_has_no_point_of_one_seed_among_means_of_two():
+    rows = series("nc1", {0: 4.0, 4: 99.0, 9: 2.0}) + series("nc1", {0: 2.0, 9: 1.0}, seed=1)
+    axes = Figure().subplots()
+    table = draw_lines(axes, rows, "epoch", StageStyle("#000000", "o", "", ""), metric="nc1")
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[0, 3], [9, 1.5]])
+    assert [(row["epoch"], row["num_seeds"]) for row in table] == [(0, 2), (4, 1), (9, 2)]
