@@ -206,17 +206,21 @@ def _jitted_update(
     if rows is not None:
         points = machine.centers[rows]
         row_weights = None if sample_weights is None else sample_weights[rows]
-    gram, _ = kernel_agop_core(machine, points, centered=centered, diagonal=diagonal, row_weights=row_weights)
+    gram, agop = kernel_agop_core(
+        machine, points, centered=centered, diagonal=diagonal, row_weights=row_weights
+    )
     gram = root * gram * root if diagonal else matmul(root, matmul(gram, root))
     matrix = _power(gram, power)
     matrix = matrix if rescale is None else rescale(matrix)
-    return matrix, _power(matrix, 0.5), jnp.all(jnp.isfinite(matrix)) & jnp.any(gram != 0)
+    # As in a layer of Deep RFM: the root of what is rounding in M would not be small.
+    noise = jnp.maximum(agop.rounding(), agop.rounding() ** power)
+    return matrix, _power(matrix, 0.5, noise), jnp.all(jnp.isfinite(matrix)) & jnp.any(gram != 0)
 
 
-def _power(matrix: Array, power: float) -> Array:
+def _power(matrix: Array, power: float, rtol: Scalar | None = None) -> Array:
     if power == 1.0:
         return matrix
-    return matrix**power if matrix.ndim == 1 else psd_power(matrix, power)
+    return matrix**power if matrix.ndim == 1 else psd_power(matrix, power, rtol=rtol)
 
 
 def _first_matrix(

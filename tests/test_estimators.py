@@ -1,4 +1,4 @@
-"""The estimators are the fits of the library: every option, weights, warm starts, scikit-learn's tools, refusals."""
+"""The estimators are the fits of the library: options, weights, warm starts, scikit-learn tools, refusals."""
 
 from itertools import islice
 

@@ -118,7 +118,7 @@ class DeepRFMClassifier(ScoresMixin, ClassNamePrefixFeaturesOutMixin, Transforme
                 sample_features=self._sampler(),
                 num_iters=self.num_iters,
             )
-            self.scaler_, self.deep_rfm_ = scaler, to_numpy(deep)
+            self.scaler_, self.deep_rfm_ = scaler, to_numpy(deep, x.dtype)
         return self
 
     def transform(self, X: ArrayLike) -> Float[np.ndarray, "n p"]:

@@ -33,9 +33,9 @@ def precision(dtype: np.dtype) -> AbstractContextManager:
     return jax.enable_x64(True) if dtype == np.float64 else nullcontext()
 
 
-def to_numpy(tree: Tree) -> Tree:
-    """Returns the tree with numpy arrays as leaves, which keep their dtype whatever JAX is set to."""
-    return jax.tree.map(np.asarray, tree)
+def to_numpy(tree: Tree, dtype: np.dtype) -> Tree:
+    """Returns the tree with numpy arrays of dtype as leaves, which stay as they are whatever JAX is set to."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), tree)
 
 
 def key_from(random: np.random.RandomState) -> PRNGKeyArray:

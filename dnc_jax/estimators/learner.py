@@ -126,7 +126,7 @@ class RFMLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavableEstim
             rfm, history = self._best(
                 rfm_iterates(x=rows[0], targets=rows[1], **options), rows, others, error
             )
-        self.scaler_, self.rfm_, self.history_ = scaler, to_numpy(rfm), history
+        self.scaler_, self.rfm_, self.history_ = scaler, to_numpy(rfm, x.dtype), history
         return self
 
     def _best(
@@ -148,7 +148,7 @@ class RFMLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavableEstim
         rfm, history = select_rfm(
             iterates, rows, num_iters=num_iters, validation=others, patience=patience, error=error
         )
-        return rfm, to_numpy(history)._replace(best=history.best)
+        return rfm, to_numpy(history, rows[0].dtype)._replace(best=history.best)
 
     def _options(self, num_rows: int, random: np.random.RandomState) -> dict[str, Any]:
         """Returns the options of `rfm_iterates`."""
