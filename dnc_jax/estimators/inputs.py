@@ -34,7 +34,7 @@ def precision(dtype: np.dtype) -> AbstractContextManager:
 
 
 def to_numpy(tree: Tree, dtype: np.dtype) -> Tree:
-    """Returns the tree with numpy arrays of dtype as leaves, which stay as they are whatever JAX is set to."""
+    """Returns the tree with numpy arrays of dtype as leaves, which JAX, whatever it is set to, leaves alone."""
     return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), tree)
 
 
