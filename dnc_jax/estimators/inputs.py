@@ -34,7 +34,7 @@ def precision(dtype: np.dtype) -> AbstractContextManager:
 
 
 def to_numpy(tree: Tree, dtype: np.dtype) -> Tree:
-    """Returns the tree with numpy arrays of dtype as leaves, which JAX, whatever it is set to, leaves alone."""
+    """Returns the tree with numpy arrays of dtype as leaves, whatever precision JAX is set to."""
     return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), tree)
 
 
