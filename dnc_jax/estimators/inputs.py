@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -65,7 +66,7 @@ def at_rows(
     dtype = jax.tree.leaves(learned)[0].dtype
     x = validate_data(estimator, rows, dtype=dtype, reset=False)
     with precision(dtype):
-        return np.asarray(fn(estimator.scaler_, learned, x))
+        return np.asarray(fn(estimator.scaler_, learned, jnp.asarray(x)))
 
 
 @jax.jit

@@ -3,6 +3,7 @@
 from typing import TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -45,7 +46,7 @@ Scaler: TypeAlias = Unscaled | UnitRows | Standardized
 
 def scaled(scaler: Scaler, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """Returns the scaled rows of x."""
-    return np.asarray(_scaled(scaler, x))
+    return np.asarray(_scaled(scaler, jnp.asarray(x)))
 
 
 @jax.jit
