@@ -80,8 +80,10 @@ def test_eight_layers_follow_the_oracle(ridge):
     check(relative_errors(x, labels, depth=8, width=256, ridge=ridge), EXACT)
 
 
+# The last bits, which processors round differently, grow ten orders of magnitude in twenty layers. At ridge
+# 1e-3 the largest error seen was 9e-8 on one kind of processor and 1.01e-6 on another, in layer 20 alone.
 @pytest.mark.slow
-@pytest.mark.parametrize(("ridge", "deep_tolerance"), [(1e-3, 1e-6), (0.0, 1e-4)])
+@pytest.mark.parametrize(("ridge", "deep_tolerance"), [(1e-3, 3e-6), (0.0, 1e-4)])
 def test_twenty_layers_of_a_thousand_images_follow_the_oracle(ridge, deep_tolerance):
     x, labels = standardized_images(1000)
     check(relative_errors(x, labels, depth=20, width=1024, ridge=ridge), deep_tolerance)
