@@ -85,11 +85,15 @@ def rfm_iterates(
     agop_size: int | None = None,
     key: PRNGKeyArray | None = None,
     sample_weights: Float[Array, "n"] | None = None,
+    feature_matrix: Array | None = None,
     solver: Solver | None = None,
 ) -> Iterator[RFM]:
     """Yields the machine with M = I, then the machine after each update M <- AGOP^power, without end.
 
     The options are those of `fit_rfm`. Each machine is fitted when it is asked for, and checked.
+
+    Args:
+        feature_matrix: M of the first machine, such as that of another fit; None is I.
 
     Raises:
         ValueError: If an argument is out of range, or x or targets hold values that are not finite.
@@ -100,8 +104,7 @@ def rfm_iterates(
     adapt, solver = adapt_kernel or _as_asked, solver or cholesky_solve
     fit = partial(_jitted_fit, solver=solver, adapt_kernel=adapt)
     update = partial(_jitted_update, centered=centered, diagonal=diagonal, rescale=rescale, power=power)
-    identity = jnp.ones(x.shape[1], x.dtype) if diagonal else jnp.eye(x.shape[1], dtype=x.dtype)
-    matrix, root, iteration = identity, identity, 0
+    (matrix, root), iteration = _first_matrix(feature_matrix, x, diagonal), 0
     while True:
         machine, diagnostics = fit(kernel, apply_root(x, root), targets, ridge, sample_weights)
         check_fit(diagnostics, x, targets, ridge, f"iteration {iteration}")
@@ -203,17 +206,36 @@ def _jitted_update(
     if rows is not None:
         points = machine.centers[rows]
         row_weights = None if sample_weights is None else sample_weights[rows]
-    gram, _ = kernel_agop_core(machine, points, centered=centered, diagonal=diagonal, row_weights=row_weights)
+    gram, agop = kernel_agop_core(
+        machine, points, centered=centered, diagonal=diagonal, row_weights=row_weights
+    )
     gram = root * gram * root if diagonal else matmul(root, matmul(gram, root))
     matrix = _power(gram, power)
     matrix = matrix if rescale is None else rescale(matrix)
-    return matrix, _power(matrix, 0.5), jnp.all(jnp.isfinite(matrix)) & jnp.any(gram != 0)
+    # As in a layer of Deep RFM: the root of what is rounding in M would not be small.
+    noise = jnp.maximum(agop.rounding(), agop.rounding() ** power)
+    return matrix, _power(matrix, 0.5, noise), jnp.all(jnp.isfinite(matrix)) & jnp.any(gram != 0)
 
 
-def _power(matrix: Array, power: float) -> Array:
+def _power(matrix: Array, power: float, rtol: Scalar | None = None) -> Array:
     if power == 1.0:
         return matrix
-    return matrix**power if matrix.ndim == 1 else psd_power(matrix, power)
+    return matrix**power if matrix.ndim == 1 else psd_power(matrix, power, rtol=rtol)
+
+
+def _first_matrix(
+    feature_matrix: Array | None, x: Float[Array, "n d"], diagonal: bool
+) -> tuple[Array, Array]:
+    """Returns the M to start from, and its square root."""
+    identity = jnp.ones(x.shape[1], x.dtype) if diagonal else jnp.eye(x.shape[1], dtype=x.dtype)
+    if feature_matrix is None:
+        return identity, identity
+    if feature_matrix.shape != identity.shape or feature_matrix.dtype != x.dtype:
+        raise ValueError(
+            f"feature_matrix must have the shape {identity.shape} and the dtype {x.dtype}: got "
+            f"{feature_matrix.shape} and {feature_matrix.dtype}"
+        )
+    return feature_matrix, _power(feature_matrix, 0.5)
 
 
 def _as_asked(kernel: Kernel, _: Float[Array, "n d"]) -> Kernel:

@@ -35,6 +35,10 @@ ARROWS = {
     "rfm": {"machine", "agop", "kernels", "linalg", "errors", "types"},
     "rfm_selection": {"rfm", "checks", "errors", "types"},
     "deep_rfm": {"rfm", "machine", "agop", "kernels", "features", "linalg", "errors", "types"},
+    "estimators": {
+        *("rfm", "rfm_selection", "deep_rfm", "machine"),
+        *("kernels", "features", "linalg", "types"),
+    },
     "networks": {"collapse", "checks", "linalg", "types"},
     "training": {"chunking", "errors", "types"},
     "collapse": {"checks", "chunking", "linalg", "errors", "types"},
@@ -74,6 +78,13 @@ def test_library_is_pure(path):
     assert not roots & (ONLY_IN_EXPERIMENTS | {"experiments"}), f"{named(path)} imports {roots}"
     assert "flax" not in roots or room(path) == "networks"
     assert "optax" not in roots or room(path) == "training"
+    assert "sklearn" not in roots or room(path) == "estimators"
+
+
+def test_the_library_is_imported_without_the_estimators():
+    assert not any(
+        name.startswith("dnc_jax.estimators") for name in imports(ROOT / "dnc_jax" / "__init__.py")
+    )
 
 
 @pytest.mark.parametrize("path", LIBRARY + EXPERIMENTS + BENCHMARKS, ids=named)

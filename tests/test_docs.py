@@ -1,4 +1,4 @@
-"""The guide to the metrics stays true: examples run, every metric has its row, every row its function."""
+"""The guides stay true: examples run, every metric has its row, every row its function."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,9 @@ import dnc_jax
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "metrics.md").read_text()
-EXAMPLES = re.findall(r"## ([^\n]*)\n(?:(?!\n## )[\s\S])*?```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+ESTIMATORS = (ROOT / "docs" / "estimators.md").read_text()
+EXAMPLE = re.compile(r"## ([^\n]*)\n(?:(?!\n## )[\s\S])*?```python\n(.*?)```", flags=re.DOTALL)
+EXAMPLES = EXAMPLE.findall(GUIDE)
 ROWS = re.findall(r"^\| `(\w+)` \|", GUIDE, flags=re.MULTILINE)
 # Public functions that measure nothing: fits, kernels, feature maps, linear algebra, parts of a pass.
 NOT_METRICS = {
@@ -22,9 +24,9 @@ NOT_METRICS = {
 }
 
 
-def run(title: str) -> None:
-    (example,) = (code for name, code in EXAMPLES if title in name)
-    exec(compile(example, "docs/metrics.md", "exec"), {"__name__": "guide"})
+def run(title: str, guide: str = GUIDE) -> None:
+    (example,) = (code for name, code in EXAMPLE.findall(guide) if title in name)
+    exec(compile(example, "docs", "exec"), {"__name__": "guide"})
 
 
 def numbers(line: str) -> list[float]:
@@ -89,3 +91,34 @@ def test_every_metric_has_a_row():
 @pytest.mark.parametrize("name", [n for n in dnc_jax.__all__ if n.startswith("accumulate_")])
 def test_every_accumulator_is_named(name):
     assert f"`{name}`" in GUIDE
+
+
+def test_the_guide_to_the_estimators_has_four_examples():
+    assert len(EXAMPLE.findall(ESTIMATORS)) == ESTIMATORS.count("```python") == 4
+
+
+def test_an_estimator_finds_the_columns_that_matter(capsys):
+    run("Fit, predict", ESTIMATORS)
+    scores, columns = capsys.readouterr().out.splitlines()
+    plain, learned = numbers(scores)
+    assert learned > plain + 0.2
+    assert columns == "most important columns: 0 1"
+
+
+def test_a_classifier_is_searched(capsys):
+    run("Classes", ESTIMATORS)
+    accuracy, probabilities = capsys.readouterr().out.splitlines()
+    assert numbers(accuracy)[0] > 0.9
+    assert numbers(probabilities)[0] > 0.5
+    assert probabilities.endswith("of setosa versicolor virginica")
+
+
+def test_one_matrix_serves_many_ridges(capsys):
+    run("One M", ESTIMATORS)
+    assert len(set(capsys.readouterr().out.splitlines())) == 3
+
+
+def test_an_estimator_is_saved_without_pickle(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run("Files", ESTIMATORS)
+    assert capsys.readouterr().out == "same predictions: True\n"

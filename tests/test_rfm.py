@@ -146,6 +146,18 @@ def test_iterates_are_the_fits_of_growing_length():
         np.testing.assert_array_equal(rfm.machine.weights, alone.machine.weights)
 
 
+def test_a_fit_goes_on_from_the_matrix_of_another():
+    x, targets = problem()
+    options = {"ridge": 1e-2, "rescale": by_max, "power": 0.5}
+    *_, second, third = islice(rfm_iterates(Laplace(3.0), x, targets, **options), 4)
+    matrix = second.feature_matrix
+    again, onward = islice(rfm_iterates(Laplace(3.0), x, targets, feature_matrix=matrix, **options), 2)
+    np.testing.assert_allclose(again(x), second(x), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(onward.feature_matrix, third.feature_matrix, rtol=1e-8, atol=1e-10)
+    with pytest.raises(ValueError, match=r"feature_matrix must have the shape \(5,\) and the dtype float64"):
+        next(rfm_iterates(Laplace(3.0), x, targets, ridge=1.0, diagonal=True, feature_matrix=matrix))
+
+
 def test_the_best_iterate_is_that_of_the_lowest_held_out_error():
     (x, targets), held_out = problem(), problem(30, seed=1)
     options = {"ridge": 1e-3, "power": 2.0, "rescale": by_max}
