@@ -6,8 +6,8 @@ are padded up to sizes of a short ladder; a padded row is one of weight 0. With 
     a = D^1/2 (D^1/2 K D^1/2 + ridge I)^-1 D^1/2 Y
 
 are the weights of the machine on all rows, (K + ridge I)^-1 Y, summed over equal rows; those of padded rows
-are exactly 0. Columns of zeros change no distance and no inner product (the NTK divides by their number, which the root
-makes up for), and classes without a point have weights 0.
+are exactly 0. Columns of zeros change no distance and no inner product (the NTK divides by their number,
+which the root makes up for), and classes without a point have weights 0.
 """
 
 from collections.abc import Sequence
