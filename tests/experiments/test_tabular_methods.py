@@ -229,7 +229,7 @@ def test_every_method_is_tuned_within_its_grid_and_scored_on_every_fold(task, na
     assert set(result.values) == set(GRIDS[name])
     assert all(value in GRIDS[name][key] for key, value in result.values.items())
     assert len(result.test_accuracies) == 4
-    assert 0 <= min(*result.test_accuracies, result.tuning_accuracy)
+    assert min(*result.test_accuracies, result.tuning_accuracy) >= 0
     assert result == run_method(name, Session(task))
 
 
