@@ -74,7 +74,11 @@ def run_job(job: Job) -> Outcome:
     except TaskError as error:
         return Outcome(job.folder.name, [], {}, (0, 0, 0), problem=str(error))
     owner = f"task {task.name}, data {task.digest[:16]}, of {job.owner}"
-    loaded = load_outcome(job.checkpoint, owner, task)
+    notes = task.notes
+    try:
+        loaded = load_outcome(job.checkpoint, owner, task)
+    except checkpoint.CheckpointError as error:
+        loaded, notes = None, (*notes, f"{error}; computed again")
     if loaded is not None:
         return loaded
     session, rows, seconds = Session(task, job.feature_matrix), [], {}
@@ -85,20 +89,21 @@ def run_job(job: Job) -> Outcome:
                 rows += method_rows(method, session)
                 seconds[method] = time.perf_counter() - start
     except FitError as error:
-        return Outcome(task.name, [], {}, _sizes(task), task.notes, problem=str(error))
+        return Outcome(task.name, [], {}, _sizes(task), notes, problem=str(error))
     kept = {"rows": np.asarray(json.dumps(rows)), "seconds": np.asarray(json.dumps(seconds))}
     checkpoint.save_arrays(job.checkpoint, kept, owner)
-    return Outcome(task.name, rows, seconds, _sizes(task), task.notes)
+    return Outcome(task.name, rows, seconds, _sizes(task), notes)
 
 
 def load_outcome(path: Path, owner: str, task: Task) -> Outcome | None:
-    """Returns the outcome that was kept for an owner; None if there is none, or a damaged or foreign one."""
+    """Returns the outcome that was kept for an owner, or None if there is none.
+
+    Raises:
+        CheckpointError: If it is damaged, or of another run, or of other files.
+    """
     if not path.exists():
         return None
-    try:
-        arrays = checkpoint.load_arrays(path, owner)
-    except checkpoint.CheckpointError:
-        return None
+    arrays = checkpoint.load_arrays(path, owner)
     rows, seconds = (json.loads(str(arrays[name])) for name in ("rows", "seconds"))
     return Outcome(task.name, rows, seconds, _sizes(task), task.notes, loaded=True)
 

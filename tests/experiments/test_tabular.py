@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_where_it_was(config, computed, tmp_path, monkeypat
     assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-def test_a_damaged_or_changed_task_is_computed_again(config, computed, collection):
+def test_a_damaged_or_changed_task_is_computed_again(config, computed, collection, capsys):
     workdir = tabular.main(config)
     path = workdir / "checkpoints" / "beta.npz"
     path.write_bytes(path.read_bytes()[:-50])
@@ -106,6 +106,10 @@ def test_a_damaged_or_changed_task_is_computed_again(config, computed, collectio
     computed.clear()
     tabular.main(config)
     assert {name for name, _ in computed} == {"beta", "gamma"}
+    out = capsys.readouterr().out
+    assert "beta.npz is damaged" in out
+    assert "gamma.npz is of task gamma" in out
+    assert out.count("computed again") == 2
 
 
 def test_no_resume_starts_over(config, computed):
