@@ -52,16 +52,20 @@ def reduce_rows(
 
 
 def map_rows(
-    fn: Callable[[Shaped[Array, "b ..."]], Result], x: Shaped[Array, "n ..."], batch_size: int | None
+    fn: Callable[[PyTree], Result], x: PyTree[Shaped[Array, "n ..."]], batch_size: int | None
 ) -> Result:
     """Returns fn of x computed on blocks of batch_size rows and concatenated; None takes one block.
 
-    fn must treat its rows independently of each other.
+    fn must treat its rows independently of each other. Several arrays with as many rows are cut alike.
     """
     check_batch_size(batch_size)
-    if batch_size is None or batch_size >= x.shape[0]:
+    if batch_size is None or batch_size >= jax.tree.leaves(x)[0].shape[0]:
         return fn(x)
-    return jax.lax.map(lambda row: jax.tree.map(lambda a: a[0], fn(row[None])), x, batch_size=batch_size)
+
+    def of_one(row: PyTree) -> Result:
+        return jax.tree.map(lambda a: a[0], fn(jax.tree.map(lambda a: a[None], row)))
+
+    return jax.lax.map(of_one, x, batch_size=batch_size)
 
 
 def check_batch_size(batch_size: int | None) -> None:

@@ -181,11 +181,18 @@ def evaluate(
     return Evaluation(jnp.mean(loss(logits, labels)), accuracy, logits)
 
 
-def check_losses(losses: Float[Array, "steps"], *, epoch: int, first_step: int, rate: float) -> None:
-    """Raises TrainingError, with the step, if a loss of an epoch is NaN or infinite."""
+def check_losses(
+    losses: Float[Array, "steps"], *, epoch: int, first_step: int, learning_rate: LearningRate
+) -> None:
+    """Raises TrainingError, with the step and its learning rate, if a loss of an epoch is NaN or infinite.
+
+    The loss of a step, counted from 0, is that of the weights which the steps before it left.
+    """
     bad = np.flatnonzero(~np.isfinite(jax.device_get(losses)))
     if bad.size:
+        step = first_step + int(bad[0])
         raise TrainingError(
-            f"the loss is {float(losses[bad[0]])} at step {first_step + int(bad[0]) + 1}, in epoch {epoch}, "
-            f"with learning rate {rate:g}; lower it, warm it up, or lower the gain of the weights"
+            f"the loss is {float(losses[bad[0]])} at step {step + 1}, in epoch {epoch}, with learning rate "
+            f"{rate_of(learning_rate, max(step - 1, 0)):g} in the step before; lower it, warm it up, or "
+            "lower the gain of the weights"
         )

@@ -16,7 +16,7 @@ from typing import Literal
 import tyro
 
 from experiments import train_network
-from experiments.support import command
+from experiments.support import command, sizes
 from experiments.support.console import say
 from experiments.support.network_models import HeadName
 from experiments.support.plotting.training_drawing import Records
@@ -45,6 +45,7 @@ class Config(train_network.Config):
 
 def main(config: Config) -> Path | None:
     """Runs the experiment and returns the folder of its records, or None for a dry run."""
+    check_fixed_head(config)
     trainings = {head: partial(train, config, head) for head in HEADS}
     done = run_variants("etf_head", config, train_network.options_of(config), trainings)
     if done is None:
@@ -57,6 +58,14 @@ def main(config: Config) -> Path | None:
     say(comparison(records["learned"], records["etf"]))
     say(f"Records and figures are in {run.workdir}")
     return run.workdir
+
+
+def check_fixed_head(config: Config) -> None:
+    """Raises ValueError before anything is trained if the second head cannot be."""
+    train_network.check_options(config)
+    if not sizes.needs_files(config.dataset, config.data_dir):
+        fixed = narrowed(config, train_network.Config, head="etf")
+        train_network.check_against(fixed, sizes.of_prepared(train_network.read(fixed)))
 
 
 def train(config: Config, head: HeadName, workdir: Path) -> Path | None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from experiments import deep_rfm, train_network
-from experiments.support import command, data
+from experiments.support import command, data, options
 from experiments.support.console import say
 from experiments.support.plotting.both_figure import Collapse, draw_both, read_collapse
 from experiments.support.records import open_run
@@ -73,8 +73,9 @@ class Config:
 
 def main(config: Config) -> Path | None:
     """Runs the experiment and returns the folder of its records, or None for a dry run."""
-    options = {name: value for name, value in dataclasses.asdict(config).items() if name not in UNRECORDED}
-    settings = {"command": "mlp_and_deep_rfm"} | options | {"seeds": list(config.seeds)}
+    check_options(config)
+    chosen = {name: value for name, value in dataclasses.asdict(config).items() if name not in UNRECORDED}
+    settings = {"command": "mlp_and_deep_rfm"} | chosen | {"seeds": list(config.seeds)}
     workdir = config.workdir or Path("runs") / command.run_name("mlp_and_deep_rfm", config.dataset, settings)
     mlp, rfm = mlp_config(config, workdir / "mlp"), rfm_config(config, workdir / "deep_rfm")
     if config.dry_run:
@@ -92,6 +93,16 @@ def main(config: Config) -> Path | None:
     say("\n" + "\n".join(line(TITLES[name], collapse) for name, collapse in found.items()))
     say(f"Records and figures are in {workdir}")
     return workdir
+
+
+def check_options(config: Config) -> None:
+    """Raises ValueError, naming the flag, for an option that one of the two cannot use."""
+    sizes = ("mlp_depth", "mlp_width", "mlp_epochs", "rfm_depth", "rfm_width")
+    options.check_sizes(**{name: getattr(config, name) for name in sizes})
+    numbers = ("mlp_init_gain", "mlp_learning_rate", "rfm_bandwidth")
+    options.check_positive(**{name: getattr(config, name) for name in numbers})
+    options.check_ridge(config.rfm_ridge, "rfm_ridge")
+    options.check_seeds(config.seeds)
 
 
 def line(title: str, collapse: Collapse) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import jax.numpy as jnp
 import tyro
 
 from dnc_jax.training import (
@@ -27,6 +28,7 @@ from experiments.support import command, data, devices, options, sizes
 from experiments.support.data.images import pooled
 from experiments.support.epoch_table import EpochTable
 from experiments.support.layers import Points, place
+from experiments.support.network_cost import training_cost
 from experiments.support.network_models import (
     HeadName,
     NetworkName,
@@ -116,7 +118,7 @@ class Config:
     resume: bool = True
     """continue what the workdir holds; --no-resume removes it and starts over"""
     dry_run: bool = False
-    """print the resolved options, and stop"""
+    """print the resolved options with the flops and the memory that they need, and stop"""
 
 
 PRESETS = {
@@ -151,6 +153,7 @@ def main(config: Config) -> Path | None:
     prepared = None if is_planned else read(config)
     size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config, held_out=config.held_out)
     size = size if config.held_out else size._replace(num_test=0)
+    check_against(config, size)
     mesh = devices.make_mesh(config.devices, size.num_train)
     settings = recorded(config, size, prepared)
     workdir = config.workdir or Path("runs") / command.run_name("train_network", config.dataset, settings)
@@ -158,6 +161,7 @@ def main(config: Config) -> Path | None:
     places = {"source": prepared.source, "workdir": workdir} if prepared else {"source": "not read"}
     table.settings("train_network", settings | places)
     if config.dry_run or prepared is None:
+        table.say(cost(config, size, dtype))
         return None
     environment = devices.describe(mesh) | {"data_source": prepared.source}
     run = open_run(workdir, settings, environment, config.resume)
@@ -208,6 +212,35 @@ def check_options(config: Config) -> None:
         raise ValueError(
             "--restart-optimizer starts the schedule anew every epoch: leave --schedule=constant"
         )
+
+
+def check_against(config: Config, size: sizes.RunSizes) -> None:
+    """Raises ValueError, naming the flag, for an option that data of this size cannot be used with."""
+    if config.head == "etf" and config.width < size.num_classes - 1:
+        raise ValueError(
+            f"--width must be at least {size.num_classes - 1} with --head=etf, a simplex of "
+            f"{size.num_classes} classes: got {config.width}"
+        )
+    if config.num_measured < 2 * size.num_classes:
+        raise ValueError(
+            f"--num-measured must be at least {2 * size.num_classes}, two images for each of "
+            f"{size.num_classes} classes: got {config.num_measured}"
+        )
+
+
+def cost(config: Config, size: sizes.RunSizes, dtype: jnp.dtype) -> str:
+    """Returns what the training must compute and hold, in two lines."""
+    network, params, stats = make_network(config, config.seeds[0], size)
+    return training_cost(
+        network.layers(params, stats),
+        params,
+        optimizer_of(config, size.num_train).init(params),
+        image_shape=input_shape(config, size),
+        dtype=dtype,
+        num_images=size.num_train,
+        batch_size=config.batch_size,
+        num_epochs=config.epochs * len(config.seeds),
+    )
 
 
 def read(config: Config) -> Prepared:

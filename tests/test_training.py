@@ -142,8 +142,12 @@ def test_options_that_no_optimizer_has_are_refused():
 
 
 def test_a_loss_that_is_not_a_number_is_named_with_its_step():
-    check_losses(jnp.ones(3), epoch=2, first_step=6, rate=0.1)
+    check_losses(jnp.ones(3), epoch=2, first_step=6, learning_rate=0.1)
     with pytest.raises(
         TrainingError, match=r"the loss is nan at step 8, in epoch 3, with learning rate 0\.1"
     ):
-        check_losses(jnp.asarray([1.0, jnp.nan, jnp.inf]), epoch=3, first_step=6, rate=0.1)
+        check_losses(jnp.asarray([1.0, jnp.nan, jnp.inf]), epoch=3, first_step=6, learning_rate=0.1)
+    with pytest.raises(
+        TrainingError, match=r"at step 8, in epoch 3, with learning rate 0\.6 in the step before"
+    ):
+        check_losses(jnp.asarray([1.0, jnp.nan]), epoch=3, first_step=6, learning_rate=lambda step: step / 10)

@@ -26,6 +26,7 @@ from dnc_jax import (
     principal_columns,
     within_class_rounding,
 )
+from dnc_jax.chunking import map_rows
 from dnc_jax.collapse import (
     nc2_cosine_std_from_stats,
     nc2_equiangularity_from_stats,
@@ -33,6 +34,7 @@ from dnc_jax.collapse import (
 )
 from dnc_jax.networks import Layer
 from dnc_jax.types import Stages
+from experiments.support.network_cost import layer_costs
 from experiments.support.records import Row
 
 METRICS = {"nc1": nc1, "nc1_trace_ratio": nc1_trace_ratio, "nc2": nc2, "nc2_gram_mse": nc2_gram_mse}
@@ -45,6 +47,8 @@ OF_CLASSIFIER = {
 WEIGHTS, NETWORK = "weights", "network"
 # What the gradients of a block of points may take, for all outputs at once.
 AGOP_BYTES = 2**28
+# What a layer may hold of a block of points, and by how much that exceeds what it receives: patches of 3 x 3.
+LAYER_BYTES, PATCHES = 2**28, 16
 
 Measured: TypeAlias = dict[tuple[int, str], dict[str, Array]]
 """Metrics by layer, counted from 1, and stage."""
@@ -114,14 +118,14 @@ def preactivation_agops(layers: Sequence[Layer], x: Array, batch_size: int) -> l
 
 
 def rows_per_block(layers: Sequence[Layer], x: Array) -> int:
-    """Returns how many points' gradients, for every output, fit into `AGOP_BYTES` with what they need."""
-    state, sizes = jax.ShapeDtypeStruct(x.shape[1:], x.dtype), []
-    for layer in layers:
-        for part in (layer.linear, layer.rest):
-            state = jax.eval_shape(part, state)
-            sizes.append(sum(leaf.size for leaf in jax.tree.leaves(state)))
-    num_outputs = sizes[-1]
-    per_point = (sum(sizes) + 2 * num_outputs * max(sizes)) * x.dtype.itemsize
+    """Returns how many points' gradients, for every output, fit into `AGOP_BYTES` with what they need.
+
+    Of the layer that needs most: derivatives of its patches, and of what it passes on.
+    """
+    costs = layer_costs(layers, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+    num_classes, passed_on = layers[-1].matrix.shape[1], sum(cost.num_outputs for cost in costs)
+    largest = max(max(cost.num_outputs, cost.num_patch_entries) for cost in costs)
+    per_point = (passed_on + 2 * num_classes * largest) * x.dtype.itemsize
     return max(1, min(len(x), AGOP_BYTES // per_point))
 
 
@@ -165,15 +169,16 @@ def _measure_layer(
 ) -> tuple[dict[str, dict[str, Array]], Any]:
     """Returns metrics by stage, and what the next layer receives."""
     received = state[0] if isinstance(state, tuple) else state
-    projected = jax.vmap(lambda row: layer.project(row, columns))(state)
-    stages = Stages(received, projected, jax.vmap(layer.features)(state))
+
+    per_point = PATCHES * received[0].size * received.dtype.itemsize
+    of_rows = jax.vmap(lambda row: (layer.project(row, columns), layer.features(row), layer(row)))
+    projected, features, passed_on = map_rows(of_rows, state, max(1, LAYER_BYTES // per_point))
+    stages = Stages(received, projected, features)
     by_stage = {
-        stage: {
-            name: metric(features.reshape(len(features), -1), labels, num_classes) for name, metric in metrics
-        }
-        for stage, features in stages._asdict().items()
+        stage: {name: metric(rows.reshape(len(rows), -1), labels, num_classes) for name, metric in metrics}
+        for stage, rows in stages._asdict().items()
     }
-    return by_stage, jax.vmap(layer)(state)
+    return by_stage, passed_on
 
 
 @partial(jax.jit, static_argnames=("num_classes", "number"))

@@ -18,7 +18,6 @@ from dnc_jax.training import (
     check_losses,
     evaluate,
     init_state,
-    rate_of,
     train_epoch,
 )
 from experiments.support import network_measures as measures
@@ -31,8 +30,8 @@ from experiments.support.snapshots import epoch_arrays
 from experiments.support.training_checkpoint import load_epoch, save_epoch, saved_epochs
 from experiments.support.training_story import terminal_epoch
 
-# Rows of an evaluation that are held at once.
-EVALUATED = 1024
+# Rows of an evaluation that are held at once: few, since a convolution holds all patches of its images.
+EVALUATED = 128
 # Independent random streams of one seed.
 WEIGHTS, ORDER = range(2)
 
@@ -166,7 +165,7 @@ def train(session: Session, network: Functional, state: TrainState, seed: int, e
     points = session.train.x, session.train.labels
     size = session.schedule.batch_size
     state, losses = train_epoch(network, session.optimizer, session.loss, state, *points, key, size)
-    check_losses(losses, epoch=epoch, first_step=first_step, rate=rate_of(session.rate, first_step))
+    check_losses(losses, epoch=epoch, first_step=first_step, learning_rate=session.rate)
     return state
 
 
@@ -185,6 +184,7 @@ def measure(
     """
     schedule, train, test = session.schedule, session.train, session.test
     on_train = evaluate(network, session.loss, state, train.x, train.labels, batch_size=EVALUATED)
+    check_losses(on_train.loss[None], epoch=epoch, first_step=int(state.step), learning_rate=session.rate)
     values = {"train_loss": on_train.loss, "train_accuracy": on_train.accuracy}
     found: list[measures.Measured] = [{(len(initial), measures.NETWORK): values}]
     is_terminal = on_train.accuracy == 1 and terminal_epoch(known, seed) is None

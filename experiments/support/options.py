@@ -15,10 +15,10 @@ def check_positive(**values: float) -> None:
             raise ValueError(f"{_flag(name)} must be positive: got {value:g}")
 
 
-def check_ridge(ridge: float) -> None:
+def check_ridge(ridge: float, name: str = "ridge") -> None:
     """Raises ValueError for a ridge that is negative or not finite."""
     if not 0 <= ridge < float("inf"):
-        raise ValueError(f"--ridge must be at least 0: got {ridge:g}")
+        raise ValueError(f"{_flag(name)} must be at least 0: got {ridge:g}")
 
 
 def check_seeds(seeds: tuple[int, ...]) -> None:

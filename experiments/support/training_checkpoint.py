@@ -63,7 +63,8 @@ def load_epoch(path: Path, state: PyTree, owner: str) -> tuple[int, PyTree, list
 
 def saved_epochs(folder: Path) -> list[Path]:
     """Returns the checkpoints of a folder, first to last; those that were cut off have another name."""
-    return sorted(folder.glob("epoch_[0-9][0-9][0-9][0-9][0-9]"))
+    found = [path for path in folder.glob("epoch_*") if path.name.removeprefix("epoch_").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("epoch_")))
 
 
 def _arrays(state: PyTree) -> dict[str, jax.Array]:

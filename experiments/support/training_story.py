@@ -90,35 +90,59 @@ def layer_table(rows: Sequence[Row]) -> list[str]:
         "        input   linear  nonlinear         input   linear  nonlinear     AGOP  AGOP^1/2  centered",
     ]
     for layer in sorted({row["layer"] for row in rows if row["stage"] == "nonlinear"}):
-        ratios, nc1 = (
-            [average(rows, metric, layer, stage, last) for stage in ("input", "linear", "nonlinear")]
-            for metric in ("nc1_trace_ratio", "nc1")
-        )
+        ratios, nc1 = (stage_means(rows, metric, layer, last) for metric in ("nc1_trace_ratio", "nc1"))
         ansatz = [
             average(rows, metric, layer, "weights", last)
             for metric in ("nfa_correlation", "nfa_correlation_root", "centered_nfa_correlation_root")
         ]
-        lines.append(
-            f"{layer:>5}   {_three(ratios)}       {_three(nc1)}    {_three(ansatz)}   {_verdict(ratios)}"
-        )
+        lines.append(f"{layer:>5}   {_three(ratios)}       {_three(nc1)}    {_three(ansatz)}".rstrip())
+    for metric, name in (("nc1_trace_ratio", "the trace ratio"), ("nc1", "NC1")):
+        lines.append(f"By {name}: {layers_by_verdict(rows, metric, last)}.")
     return lines
+
+
+def stage_means(rows: Sequence[Row], metric: str, layer: int, epoch: int) -> list[float | None]:
+    """Returns the mean over seeds of a metric at the three stages of a layer."""
+    return [average(rows, metric, layer, stage, epoch) for stage in ("input", "linear", "nonlinear")]
+
+
+def layers_by_verdict(rows: Sequence[Row], metric: str, epoch: int) -> str:
+    """Returns which layers each verdict holds of, as words such as "linear dominates in layers 1-3, 5"."""
+    found: dict[str, list[int]] = {}
+    for layer in sorted({row["layer"] for row in rows if row["stage"] == "nonlinear"}):
+        verdict = stage_verdict(*stage_means(rows, metric, layer, epoch))
+        found.setdefault(verdict or "not measured", []).append(layer)
+    return "; ".join(
+        f"{verdict} in layer{'s' * (len(layers) > 1)} {_in_ranges(layers)}"
+        for verdict, layers in found.items()
+    )
+
+
+def _in_ranges(layers: Sequence[int]) -> str:
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _three(values: Sequence[float | None]) -> str:
     return " ".join(f"{'-' if value is None else format(value, '.3g'):<8}" for value in values)
 
 
-def _verdict(ratios: Sequence[float | None]) -> str:
-    """Returns which of the two factors by which the stages lowered the trace ratio dominates, in words."""
-    before, linear, after = ratios
+def stage_verdict(before: float | None, linear: float | None, after: float | None) -> str:
+    """Returns which of the two factors by which the stages of a layer lower a metric dominates, in words.
+
+    Empty without a value.
+    """
     if not before or not linear or not after:
         return ""
     by_linear, by_nonlinear = before / linear, linear / after
     if not max(by_linear, by_nonlinear) > 1:
         return "neither stage lowers it"
-    if by_linear >= by_nonlinear:
-        return "linear dominates" + ("; nonlinear undoes part of it" if by_nonlinear < 1 else "")
-    return "nonlinear dominates"
+    return "linear dominates" if by_linear >= by_nonlinear else "nonlinear dominates"
 
 
 def _fell(rows: Sequence[Row]) -> str:

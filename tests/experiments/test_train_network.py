@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -142,12 +143,48 @@ def test_checkpoints_of_another_seed_are_not_taken(finished, tmp_path, capsys):
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_checkpoint(tmp_path):
     bad = {"optimizer": "sgd", "learning_rate": 1e150, "seeds": (0,), "checkpoint_every": 1}
-    message = r"the loss is (nan|inf) at step \d+, in epoch \d+, with learning rate 1e\+150; lower it"
+    message = r"the loss is (nan|inf) at step \d+, in epoch \d+, with learning rate 1e\+150 in the step"
     with pytest.raises(TrainingError, match=message):
         run(tmp_path / "run", **bad)
     measured = [r for r in rows(tmp_path / "run") if r["metric"] == "nc1"]
     assert measured[0]["epoch"] == 0
     assert (tmp_path / "run" / "figures" / "collapse_by_epoch.png").exists()
+
+
+def test_a_loss_that_ends_long_after_the_last_measured_epoch_is_told_as_well(tmp_path, monkeypatch):
+    real = network_runs.train_epoch
+
+    def failing(*arguments):
+        state, losses = real(*arguments)
+        return state, jnp.where(state.step > 6, jnp.nan, losses)
+
+    monkeypatch.setattr(network_runs, "train_epoch", failing)
+    with pytest.raises(
+        TrainingError, match=r"the loss is nan at step 7, in epoch 3, with .*Records, and the"
+    ):
+        run(tmp_path / "run", seeds=(0,), measure_every=4, checkpoint_every=1)
+    table = (tmp_path / "run" / "figures" / "ansatz_by_layer.csv").read_text()
+    assert "nc1_trace_ratio" in table
+    assert (tmp_path / "run" / "checkpoints" / "seed_0" / "epoch_00002").exists()
+
+
+def test_weights_whose_loss_is_not_finite_are_not_saved(tmp_path):
+    bad = {"optimizer": "sgd", "learning_rate": 1e150, "batch_size": 96, "checkpoint_every": 1}
+    with pytest.raises(
+        TrainingError, match=r"the loss is (nan|inf) at step 2, in epoch 1, with learning rate"
+    ):
+        run(tmp_path / "run", seeds=(0,), **bad)
+    assert not (tmp_path / "run" / "checkpoints" / "seed_0" / "epoch_00001").exists()
+
+
+def test_a_damaged_file_of_arrays_is_named_with_what_to_do(finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    path = workdir / "arrays" / "epoch_00000.npz"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(RecordsError, match=r"epoch_00000\.npz is damaged.*may be removed"):
+        run(workdir)
+    path.unlink()
+    run(workdir)
 
 
 def test_options_decide_numbers_and_other_options_are_another_run(finished):
@@ -163,6 +200,11 @@ def test_options_decide_numbers_and_other_options_are_another_run(finished):
         ({"warmup_epochs": 1}, "--warmup-epochs is an option of --schedule=cosine: got 1"),
         ({"schedule": "cosine", "warmup_epochs": 4}, r"--warmup-epochs must lie in 0\.\.3"),
         ({"schedule": "cosine", "restart_optimizer": True}, "--restart-optimizer starts the schedule anew"),
+        ({"head": "etf", "width": 8}, r"--width must be at least 9 with --head=etf.*got 8"),
+        (
+            {"num_measured": 19},
+            "--num-measured must be at least 20, two images for each of 10 classes: got 19",
+        ),
         ({"momentum": 0.9}, r"momentum is an option of sgd: got 0\.9 for adam"),
     ],
 )

@@ -68,6 +68,22 @@ def test_the_fixed_head_is_compared_with_the_learned_one(tmp_path, capsys):
     assert accuracy[-1] > accuracy[0]
 
 
+def test_what_one_of_two_trainings_cannot_use_is_refused_before_the_other(tmp_path):
+    config = etf_head.Config(**SMALL | {"width": 8}, workdir=tmp_path / "run")
+    with pytest.raises(ValueError, match="--width must be at least 9 with --head=etf"):
+        etf_head.main(config)
+    for changes, message in (
+        ({"rfm_width": 0}, "--rfm-width must be at least 1: got 0"),
+        ({"mlp_depth": 0}, "--mlp-depth must be at least 1: got 0"),
+        ({"rfm_ridge": -1.0}, "--rfm-ridge must be at least 0: got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mlp_and_deep_rfm.main(
+                mlp_and_deep_rfm.Config(dataset="digits", workdir=tmp_path / "run", **changes)
+            )
+    assert not (tmp_path / "run").exists()
+
+
 def test_foreign_images_are_scored(tmp_path, capsys, monkeypatch):
     foreign = ood_detection.data.load("digits")
     loaded = {"digits": foreign, "mnist_5k": dataclasses.replace(foreign, name="mnist_5k")}

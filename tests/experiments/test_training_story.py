@@ -4,10 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.support.network_measures import rows_per_block
 from experiments.support.reference import TRAININGS, reference_lines
 from experiments.support.snapshots import epoch_arrays
-from experiments.support.training_story import closing_lines, terminal_epoch, terminal_phase
+from experiments.support.training_story import (
+    closing_lines,
+    layers_by_verdict,
+    terminal_epoch,
+    terminal_phase,
+)
 from tests.builders import class_clouds, simplex_means
 
 
@@ -53,7 +57,7 @@ def test_records_say_how_far_each_metric_fell_before_and_after():
     ("values", "verdict"),
     [
         ((8.0, 1.0, 0.5), "linear dominates"),
-        ((8.0, 1.0, 2.0), "linear dominates; nonlinear undoes part of it"),
+        ((8.0, 1.0, 2.0), "linear dominates"),
         ((8.0, 7.0, 1.0), "nonlinear dominates"),
         ((1.0, 2.0, 3.0), "neither stage lowers it"),
     ],
@@ -61,8 +65,17 @@ def test_records_say_how_far_each_metric_fell_before_and_after():
 def test_the_table_says_which_stage_dominates(tmp_path, values, verdict):
     rows = ROWS[:8] + stages(0, 0, (9.0, 9.0, 9.0)) + stages(0, 9, values)
     text = closing_lines(rows, tmp_path)
-    assert f"   {verdict}\n" in text
+    assert f"\nBy the trace ratio: {verdict} in layer 1.\n" in text
+    assert f"\nBy NC1: {verdict} in layer 1.\n" in text
     assert "tr Sigma_W / tr Sigma_B of the last hidden layer went from 9" in text
+
+
+def test_each_metric_and_each_layer_has_its_own_verdict():
+    rows = stages(0, 9, (8.0, 1.0, 0.5)) + stages(0, 9, (8.0, 7.0, 1.0), 2) + stages(0, 9, (8.0, 1.0, 1.0), 3)
+    rows = [r for r in rows if r["metric"] == "nc1"]
+    found = layers_by_verdict(rows, "nc1", 9)
+    assert found == "linear dominates in layers 1, 3; nonlinear dominates in layer 2"
+    assert layers_by_verdict(rows, "nc1_trace_ratio", 9) == "not measured in layers 1-3"
 
 
 def test_reference_values_are_printed_for_the_presets_that_have_them():
@@ -85,18 +98,3 @@ def test_arrays_of_an_epoch_hold_the_simplex_of_exact_class_means():
     for k in range(4):
         of_class = arrays["points"][arrays["point_classes"] == k]
         np.testing.assert_allclose(of_class, np.broadcast_to(arrays["means"][k], of_class.shape), atol=1e-10)
-
-
-def test_blocks_of_gradients_keep_to_their_budget(monkeypatch):
-    class Wide:
-        def linear(self, _):
-            return jnp.zeros(1000)
-
-        def rest(self, _):
-            return jnp.zeros(10)
-
-    x = jnp.zeros((500, 4), jnp.float32)
-    per_point = (1010 + 2 * 10 * 1000) * 4
-    for rows, expected in ((7, 7), (10_000, 500)):
-        monkeypatch.setattr("experiments.support.network_measures.AGOP_BYTES", rows * per_point)
-        assert rows_per_block([Wide()], x) == expected

@@ -25,7 +25,7 @@ def draw_scores(
 ) -> Path:
     """Returns the png of histograms of every score of the first seed, titled with the means over seeds."""
     with matplotlib.rc_context(STYLE):
-        figure, table = new_figure(13.0, 6.0), []
+        figure, table = new_figure(12.0, 6.5), []
         panels = figure.subplots(2, -(-len(titles) // 2)).flat
         for unused in panels[len(titles) :]:
             unused.set_axis_off()
@@ -43,8 +43,8 @@ def draw_scores(
                     for a, b, s in zip(bins[:-1], bins[1:], share, strict=True)
                 ]
             auroc, fpr = (_mean(rows, name, metric) for metric in ("auroc", "fpr_at_95_tpr"))
-            axes.set(title=f"{title}: AUROC {auroc:.3f}, FPR at 95% TPR {fpr:.3f}", ylabel="share of images")
-            sign = "minus the distance, in radii of the simplex" if name == "simplex_distance" else "score"
+            axes.set(title=f"{title}\nAUROC {auroc:.3f}, FPR at 95% TPR {fpr:.3f}", ylabel="share of images")
+            sign = "minus the distance / radius" if name == "simplex_distance" else "score"
             axes.set_xlabel(f"{sign} (larger: known)")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         names = [f"{labels[0]} (known, held out)", f"{labels[1]} (unknown)"]

@@ -16,6 +16,8 @@ from experiments.support.training_story import terminal_epoch
 
 LABELS = {"input": r"input  $x$", "linear": r"linear  $SV^\top x$", "nonlinear": r"nonlinear  $\sigma(Wx)$"}
 _GREY = "#666666"
+# What the longest entry of a legend takes.
+INCHES_OF_LABEL = 2.9
 
 Table = list[dict[str, object]]
 
@@ -36,12 +38,17 @@ class Records(NamedTuple):
 def draw_lines(
     axes: Axes, rows: Sequence[Row], by: str, style: StageStyle, line: str = "-", **place: object
 ) -> Table:
-    """Returns the mean and range over seeds that it draws, by epoch or by layer, of the rows at a place."""
+    """Returns the mean and range over seeds, by epoch or by layer, of the rows at a place.
+
+    Drawn are those of as many seeds as any: an epoch that one seed alone was measured at, its first with all
+    training points correct, would bend the mean.
+    """
     found: dict[int, list[float]] = {}
     for row in rows:
         if all(row[name] == value for name, value in place.items()):
             found.setdefault(row[by], []).append(row["value"])
-    where = sorted(found)
+    most = max(map(len, found.values()), default=0)
+    where = [at for at in sorted(found) if len(found[at]) == most]
     axes.plot(
         where,
         [mean(found[at]) for at in where],
@@ -57,7 +64,7 @@ def draw_lines(
         fixed
         | {by: at, "mean": mean(found[at]), "min": min(found[at]), "max": max(found[at])}
         | {"num_seeds": len(found[at])}
-        for at in where
+        for at in sorted(found)
     ]
 
 
@@ -90,7 +97,8 @@ def handles_of(named: dict[str, StageStyle]) -> list[Line2D]:
 def finish(figure: Figure, headline: str, config: dict[str, Any], handles: list[Line2D]) -> None:
     """Returns nothing; writes the legend below, and above it the headline and the setting."""
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+        columns = max(1, min(len(handles), 4, int(figure.get_figwidth() / INCHES_OF_LABEL)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     seeds = f"{len(config['seeds'])} seeds, mean and range" if len(config["seeds"]) > 1 else "one seed"
     set_headline(figure, headline, f"{setting(config)}, {seeds}")
 

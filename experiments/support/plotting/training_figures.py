@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import matplotlib
@@ -21,11 +21,13 @@ from experiments.support.plotting.training_drawing import (
     finish,
     handles_of,
     mark_terminal_phase,
+    phase_handle,
     stage_handles,
 )
 from experiments.support.plotting.training_geometry import class_mean_cosines, papyan_set, simplex_projection
 from experiments.support.plotting.writing import write_figure
 from experiments.support.records import RecordsError, Run
+from experiments.support.training_story import layers_by_verdict, stage_means, stage_verdict
 
 ANSATZ = {
     "nfa_correlation": StageStyle("#0072B2", "o", "AGOP", ""),
@@ -33,8 +35,8 @@ ANSATZ = {
     "centered_nfa_correlation_root": StageStyle("#009E73", "^", r"$W-W_0$ with AGOP$^{1/2}$", ""),
 }
 TITLES = {"nc1": r"NC1 = tr$(\Sigma_W\,\Sigma_B^{+})\;/\;K$", "nc2": "NC2, distance from a simplex"}
-# Panels side by side.
-MAX_COLUMNS = 6
+# Panels side by side, and the inches that a headline and a legend need.
+MAX_COLUMNS, MIN_WIDTH = 6, 8.0
 
 
 @contextmanager
@@ -44,7 +46,9 @@ def figures_of(run: Run) -> Iterator[None]:
         yield
     except TrainingError as error:
         if '"nc1"' in run.metrics.read_text(encoding="utf-8"):
-            draw_figures(run.workdir)
+            # What stopped the training is to be read, whatever becomes of the figures.
+            with suppress(ValueError, OSError):
+                draw_figures(run.workdir)
         raise TrainingError(f"{error}. Records, and the checkpoint before, are in {run.workdir}") from error
     draw_figures(run.workdir)
 
@@ -74,7 +78,10 @@ def read_records(workdir: Path) -> Records:
         paths = {epoch: Run(workdir).epoch_arrays(epoch) for epoch in measured}
         arrays = {epoch: load_arrays(path) for epoch, path in paths.items() if path.exists()}
     except (OSError, ValueError, CheckpointError) as error:
-        raise RecordsError(f"the records in {workdir} cannot be read: {error}; resume the run") from error
+        raise RecordsError(
+            f"the records in {workdir} cannot be read: {error}; a damaged file of arrays/ may be removed, "
+            "figures are then drawn without its epoch; or start over with --no-resume"
+        ) from error
     if not measured or not arrays:
         raise RecordsError(f"{workdir} has no measured epoch yet: got {len(rows)} rows; resume the run")
     return Records(config, rows, arrays)
@@ -85,7 +92,8 @@ def collapse_by_epoch(records: Records) -> tuple[Figure, Table]:
     layers, table = records.layers, []
     columns = min(len(layers), MAX_COLUMNS)
     num_bands = -(-len(layers) // columns)
-    figure = new_figure(1.2 + 2.2 * columns, 1.0 + 4.4 * num_bands)
+    figure = new_figure(max(MIN_WIDTH, 1.2 + 2.2 * columns), 1.2 + 4.4 * num_bands)
+    measured = max(records.arrays)
     panels = figure.subplots(2 * num_bands, columns, sharex=True, squeeze=False)
     for index, layer in enumerate(layers):
         band, column = divmod(index, columns)
@@ -98,12 +106,14 @@ def collapse_by_epoch(records: Records) -> tuple[Figure, Table]:
             axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
             if column == 0:
                 axes.set_ylabel(TITLES[metric])
-        panels[2 * band, column].set_title(f"layer {layer}")
+        verdict = stage_verdict(*stage_means(records.rows, "nc1", layer, measured))
+        panels[2 * band, column].set_title(f"layer {layer}\n{verdict}", fontsize=8.5)
         panels[2 * band + 1, column].set_xlabel("epoch")
     for number in range(len(layers), num_bands * columns):
         for axes in panels[-2:, number % columns]:
             axes.set_visible(False)
-    finish(figure, "Neural collapse through training, by layer", records.config, stage_handles(records))
+    headline = f"Neural collapse through training, by layer, and what lowers NC1 at epoch {measured}"
+    finish(figure, headline, records.config, stage_handles(records))
     return figure, table
 
 
@@ -112,7 +122,8 @@ def ansatz_by_layer(records: Records) -> tuple[Figure, Table]:
     config, rows = records.config, records.rows
     figure = new_figure(12.0, 4.6)
     left, middle, right = figure.subplots(1, 3)
-    last = [row for row in rows if row["epoch"] == max(row["epoch"] for row in rows)]
+    measured = max(row["epoch"] for row in rows if row["metric"] == "nc1_trace_ratio")
+    last = [row for row in rows if row["epoch"] == measured]
     table = []
     for stage in STAGES:
         table += draw_lines(left, last, "layer", STAGE_STYLES[stage], stage=stage, metric="nc1_trace_ratio")
@@ -124,7 +135,9 @@ def ansatz_by_layer(records: Records) -> tuple[Figure, Table]:
     mark_terminal_phase(right, records)
     for axes in (left, right):
         axes.set_yscale("log")
-    left.set(title=f"epoch {last[0]['epoch']}", xlabel="layer", ylabel=r"tr $\Sigma_W$ / tr $\Sigma_B$")
+    left.set(xlabel="layer", ylabel=r"tr $\Sigma_W$ / tr $\Sigma_B$")
+    verdicts = layers_by_verdict(rows, "nc1_trace_ratio", measured).replace("; ", "\n")
+    left.set_title(f"epoch {measured}\n{verdicts}", fontsize=8.5)
     middle.set(title="weights against AGOP", xlabel="layer", ylabel="Pearson correlation of the entries")
     right.set(title="loss", xlabel="epoch", ylabel=f"{config['loss'].replace('_', '-')} loss")
     for axes in (left, middle):
@@ -134,7 +147,7 @@ def ansatz_by_layer(records: Records) -> tuple[Figure, Table]:
     solid, dashed = (Line2D([], [], color="#333333", linestyle=line) for line in ("-", "--"))
     has_test = any(row["metric"] == "test_loss" for row in rows)
     right.legend([solid, dashed] if has_test else [solid], ["training", "held-out"][: 1 + has_test])
-    finish(figure, "Collapse and the neural feature ansatz after training", config, [])
+    finish(figure, "Collapse and the neural feature ansatz after training", config, phase_handle(records))
     return figure, table
 
 

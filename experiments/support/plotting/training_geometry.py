@@ -43,7 +43,7 @@ PANELS = (
         "mean |cos + 1/(K-1)|",
         (("input", "nc2_equiangularity", MEANS), ("weights", "nc2_equiangularity", CLASSIFIER)),
     ),
-    ("NC3, self-duality", r"$\|W/\|W\| - M/\|M\|\|^2$", (("input", "nc3_self_duality", MEANS),)),
+    ("NC3, self-duality", r"$\|\,W/\|W\| - M/\|M\|\,\|$", (("input", "nc3_self_duality", MEANS),)),
     (
         "NC4, against the nearest class mean",
         "share of other decisions",

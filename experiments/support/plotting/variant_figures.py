@@ -13,6 +13,7 @@ from experiments.support.plotting.training_drawing import (
     Table,
     draw_lines,
     mark_terminal_phase,
+    phase_handle,
     setting,
 )
 from experiments.support.plotting.writing import write_figure
@@ -61,8 +62,10 @@ def draw_variants(
             Line2D([], [], color=style.color, marker=style.marker, markersize=5, label=style.label)
             for style in styles
         ]
-        phase = Line2D([], [], color="#666666", linestyle=":", label="terminal phase begins, by color")
-        figure.legend(handles=[*handles, phase], loc="outside lower center", ncols=min(len(handles) + 1, 4))
+        if any(phase_handle(records) for records in runs.values()):
+            label = "terminal phase begins, by color"
+            handles.append(Line2D([], [], color="#666666", linestyle=":", label=label))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
         config = next(iter(runs.values())).config
         seeds = f"{len(config['seeds'])} seeds, mean and range" if len(config["seeds"]) > 1 else "one seed"
         set_headline(figure, headline, f"{setting(config | {'label_noise': 0})}, {seeds}")
