@@ -165,8 +165,15 @@ def updated_root(
     return psd_power(matrix, 0.5), jnp.all(jnp.isfinite(matrix)) & jnp.any(matrix != 0)
 
 
-def accuracies(fit: Fit, labels: Int[np.ndarray, "m"], num_classes: int, where: str) -> list[float]:
-    """Returns the accuracy of each ridge on the real rows to predict.
+class Score(NamedTuple):
+    """How well a machine did on the rows to predict; of two, the one that compares larger did better."""
+
+    accuracy: float
+    negative_squared_error: float
+
+
+def scores(fit: Fit, labels: Int[np.ndarray, "m"], num_classes: int, where: str) -> list[Score]:
+    """Returns the score of each ridge on the real rows to predict: accuracy, and -mean |f - indicator|^2.
 
     Raises:
         FitError: If a prediction is not finite; it names where.
@@ -174,5 +181,8 @@ def accuracies(fit: Fit, labels: Int[np.ndarray, "m"], num_classes: int, where: 
     predictions = np.asarray(fit.predictions)[:, : len(labels), :num_classes]
     if not np.all(np.isfinite(predictions)):
         raise FitError(f"the fit of {where} has no finite predictions: its kernel matrix is singular")
-    chosen = predictions.round(TIE_DECIMALS).argmax(axis=2)
-    return [float(np.mean(row == labels)) for row in chosen]
+    predictions = predictions.round(TIE_DECIMALS)
+    correct = predictions.argmax(axis=2) == labels
+    errors = ((predictions - np.eye(num_classes)[labels]) ** 2).sum(axis=2)
+    means = zip(correct.mean(axis=1), errors.mean(axis=1).round(TIE_DECIMALS), strict=True)
+    return [Score(float(accuracy), -float(error)) for accuracy, error in means]
