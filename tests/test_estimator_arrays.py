@@ -9,6 +9,7 @@ import pytest
 
 from dnc_jax import NTK, Gaussian
 from dnc_jax.estimators import DeepRFMClassifier, RFMClassifier, RFMRegressor
+from dnc_jax.types import pytree
 from tests.builders import as_a_user
 
 N, D = 40, 5
@@ -77,6 +78,7 @@ def test_arrays_are_numbers_and_strings():
     assert json.loads(arrays["options"].item())["bandwidth"] == 10.0
 
 
+@pytree
 class Twice:
     """A kernel of a user."""
 

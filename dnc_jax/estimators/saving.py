@@ -5,7 +5,7 @@ A node (a kernel, a machine, a layer, a scaler) becomes its class name and its f
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -126,15 +126,19 @@ def decode(name: str, arrays: Mapping[str, Shaped[np.ndarray, "..."]], *, as_num
         indices = {key.removeprefix(f"{name}.").split(".")[0] for key in arrays if key.startswith(f"{name}.")}
         count = len(indices - {"class"})
         return tuple(decode(f"{name}.{index}", arrays, as_numbers=as_numbers) for index in range(count))
-    node = NODES[kind]
-    return node(
-        **{
-            field.name: decode(
-                f"{name}.{field.name}", arrays, as_numbers=as_numbers or field.metadata.get("static", False)
-            )
-            for field in dataclasses.fields(node)
-        }
+    return _rebuilt(
+        NODES[kind],
+        lambda part, static: decode(f"{name}.{part}", arrays, as_numbers=as_numbers or static),
     )
+
+
+def _rebuilt(cls: Any, value_of: Callable[[str, bool], Any]) -> Any:  # noqa: ANN401
+    # Past __init__, as JAX rebuilds nodes: numpy arrays are no arguments of it.
+    node = object.__new__(cls)
+    for field in dataclasses.fields(cls):
+        value = value_of(field.name, field.metadata.get("static", False))
+        object.__setattr__(node, field.name, value)
+    return node
 
 
 def _json(options: Mapping[str, Any]) -> str:

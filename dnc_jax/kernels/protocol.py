@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float
 
 
@@ -34,7 +35,12 @@ class ClosedFormKernel(Kernel, Protocol):
 
 
 def check_kernel(kernel: Kernel) -> None:
-    """Raises ValueError if the kernel has a check that its hyper-parameters do not pass."""
+    """Raises ValueError if the kernel is no pytree, or has a check that its hyper-parameters do not pass."""
+    if any(leaf is kernel for leaf in jax.tree.leaves(kernel)):
+        raise ValueError(
+            f"kernel must be a pytree, so that it can enter compiled functions: got {kernel!r}; register its "
+            "class with jax.tree_util.register_dataclass, or wrap a function in jax.tree_util.Partial"
+        )
     check = getattr(kernel, "check", None)
     if check is not None:
         check()
