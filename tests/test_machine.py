@@ -147,3 +147,12 @@ def test_diagnostics_tell_a_good_fit_from_a_bad_one():
     assert (
         0.5 * spectrum[-1] / spectrum[0] < float(good.condition_estimate) < 1.01 * spectrum[-1] / spectrum[0]
     )
+
+
+def test_a_kernel_that_cannot_enter_compiled_functions_is_refused():
+    x, targets = map(jnp.asarray, problem())
+    with pytest.raises(ValueError, match=r"kernel must be a pytree.*jax.tree_util.Partial"):
+        fit_kernel_machine(lambda a, b: a @ b.T, x, targets, ridge=1e-3)
+    wrapped = jax.tree_util.Partial(lambda a, b: a @ b.T)
+    machine = fit_kernel_machine(wrapped, x, targets, ridge=1e-3)
+    assert_close(machine(x), x @ x.T @ machine.weights, np.float64, "product")
