@@ -107,8 +107,8 @@ class DeepRFMClassifier(ScoresMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         check_classification_targets(y)
         if x.shape[1] == 1:
             raise ValueError(
-                "X must have 2 columns or more: got n_features=1; layers scale rows to unit norm, which leaves "
-                "no more than a sign of one column"
+                "X must have 2 columns or more: got n_features=1; layers scale rows to unit norm, which "
+                "leaves no more than a sign of one column"
             )
         self.classes_, _, targets = classes_and_targets(y, x.dtype)
         scaler = fit_scaler(self.scaling, x, allowed=(None, "standard"))
