@@ -96,8 +96,9 @@ from dnc_jax.features import (
 from dnc_jax.kernels import NTK, Gaussian, Kernel, Laplace, Polynomial, median_bandwidth, median_scaled
 from dnc_jax.linalg import psd_pinv, psd_power, squared_distances, unit_rows
 from dnc_jax.machine import KernelMachine, fit_kernel_machine, kernel_machine_core
-from dnc_jax.rfm import RFM, by_max, by_trace, fit_rfm, rfm_iterates
+from dnc_jax.rfm import RFM, fit_rfm, rfm_iterates
 from dnc_jax.rfm_selection import RFMHistory, mean_squared_error, misclassification, select_rfm
+from dnc_jax.rfm_steps import by_max, by_trace
 from dnc_jax.similarity import cosine, effective_rank, pearson, stable_rank
 from dnc_jax.types import Stages
 

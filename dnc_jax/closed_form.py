@@ -83,21 +83,22 @@ def direct_gram(
     if centered:
         means = sum_rows(partial(_gradient_sums, machine), blocks, batch_size) / total_weight
 
+    # As many outputs in one product as have gradients no larger than the Gram matrix.
+    num_at_once = max(1, z.shape[0] // z.shape[1])
+
     def block_sum(block: Block) -> tuple[Array, Array]:
         rows, roots = block[0], _roots(block)
         terms = _gradient_terms(machine, rows, roots)
 
-        def add(total: tuple[Array, Array], output: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-            column, mean = output
-            own, others = _summed_terms(machine, terms, rows, column)
-            gradients = own + others - roots[:, None] * mean[None, :]
+        def of_outputs(outputs: tuple[Array, Array]) -> tuple[Array, Array]:
+            columns, means = outputs
+            own, others = jax.vmap(partial(_summed_terms, machine, terms, rows), out_axes=1)(columns)
+            gradients = own + others - roots[:, None, None] * means[None]
+            gradients = gradients.reshape(-1, z.shape[1])
             product = jnp.sum(gradients**2, axis=0) if diagonal else matmul(gradients.T, gradients)
-            sizes = jnp.stack([jnp.sum(own * own), jnp.sum(own * others), jnp.sum(others * others)])
-            return (total[0] + product, total[1] + sizes), None
+            return product, jnp.stack([jnp.sum(own * own), jnp.sum(own * others), jnp.sum(others * others)])
 
-        shape = z.shape[1:] if diagonal else (z.shape[1], z.shape[1])
-        start = jnp.zeros(shape, x.dtype), jnp.zeros(3, x.dtype)
-        return jax.lax.scan(add, start, (a.T, means))[0]
+        return sum_rows(of_outputs, (a.T, means), num_at_once)
 
     total, sizes = sum_rows(block_sum, blocks, batch_size)
     magnitude = sizes[0] + 2 * jnp.abs(sizes[1]) + sizes[2]

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Kernel
-from dnc_jax.linalg import Solver, cholesky_solve, matmul, psd_power, unit_rows
+from dnc_jax.linalg import matmul, psd_power, unit_rows
 from dnc_jax.machine import (
     FitDiagnostics,
     KernelMachine,
@@ -26,6 +26,7 @@ from dnc_jax.machine import (
     kernel_machine_core,
 )
 from dnc_jax.rfm import RFM
+from dnc_jax.solvers import Solver, cholesky_solve
 from dnc_jax.types import FeatureMap, FeatureSampler, Scalar, Stages, pytree
 
 

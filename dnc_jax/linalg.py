@@ -1,16 +1,13 @@
 """Dense linear algebra that stays true when points collapse onto each other."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.linalg as jsl
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from dnc_jax.checks import check_matrix, check_square
-from dnc_jax.types import Scalar, is_concrete
+from dnc_jax.types import Scalar
 
 # Accelerators round the inputs of a product to 10 or 8 bits unless told otherwise; a distance between
 # nearly equal points does not survive that.
@@ -18,7 +15,6 @@ matmul = partial(jnp.matmul, precision="highest")
 
 # A squared distance below this many units of rounding of |x|^2 + |z|^2 is recomputed from x - z.
 CANCELLATION_UNITS = 8.0
-POWER_STEPS = 12
 # Columns below which half a symmetric product is not worth more and smaller products.
 SYMMETRIC_BLOCK = 256
 
@@ -242,54 +238,3 @@ def _pinv_jvp(
     outside = da.T - matmul(inverse, matmul(a, da.T))
     across = across + matmul(outside, matmul(inverse.T, inverse))
     return inverse, across - matmul(inverse, matmul(da, inverse))
-
-
-class Solution(NamedTuple):
-    """Weights that solve a positive definite system, and an estimate of its 2-norm condition number."""
-
-    weights: Float[Array, "n c"]
-    condition_estimate: Float[Array, ""]
-
-
-Solver: TypeAlias = Callable[[Float[Array, "n n"], Float[Array, "n c"]], Solution]
-
-
-def cholesky_solve(a: Float[Array, "n n"], targets: Float[Array, "n c"]) -> Solution:
-    """Returns a^-1 targets by Cholesky; NaN where a is not positive definite in its precision.
-
-    The condition number is estimated from below by 12 steps of power and of inverse iteration.
-    """
-    factor = jsl.cho_factor(a, lower=True)
-    largest = _dominant_eigenvalue(partial(matmul, a), a.shape[0], a.dtype)
-    smallest = _dominant_eigenvalue(partial(jsl.cho_solve, factor), a.shape[0], a.dtype)
-    return Solution(jsl.cho_solve(factor, targets), largest * smallest)
-
-
-def eigh_solve(a: Float[Array, "n n"], targets: Float[Array, "n c"]) -> Solution:
-    """Returns a^-1 targets by eigendecomposition, with the condition number of the spectrum itself.
-
-    About ten times the work of Cholesky. NaN where an eigenvalue is not positive.
-    """
-    values, vectors = jnp.linalg.eigh(a)
-    values = jnp.where(values[0] > 0, values, jnp.nan)
-    weights = matmul(vectors / values[None, :], matmul(vectors.T, targets))
-    return Solution(weights, values[-1] / values[0])
-
-
-def _dominant_eigenvalue(apply: Callable[[Array], Array], size: int, dtype: jnp.dtype) -> Float[Array, ""]:
-    """Returns the largest eigenvalue of a positive operator, from below, by power iteration."""
-    # Irrational phases: a start that no vector of class indicators or symmetry is orthogonal to.
-    start = jnp.sin(1.0 + jnp.arange(size, dtype=dtype) ** 2)[:, None]
-
-    def step(_: Int[Array, ""] | int, v: Float[Array, "n 1"]) -> Float[Array, "n 1"]:
-        image = apply(v)
-        return image / jnp.linalg.norm(image)
-
-    v = jax.lax.fori_loop(0, POWER_STEPS, step, start / jnp.linalg.norm(start))
-    return jnp.linalg.norm(apply(v))
-
-
-def check_ridge(ridge: Scalar) -> None:
-    """Raises ValueError for a ridge that is negative or not finite; a traced ridge passes."""
-    if is_concrete(ridge) and not 0 <= float(ridge) < float("inf"):
-        raise ValueError(f"ridge must be a finite number of at least 0: got {float(ridge):g}")

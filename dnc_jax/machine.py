@@ -4,12 +4,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dnc_jax.checks import check_finite
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Kernel, check_kernel
-from dnc_jax.linalg import Solver, check_ridge, cholesky_solve, matmul
+from dnc_jax.linalg import matmul
+from dnc_jax.solvers import Solver, check_ridge, cholesky_solve, quick_cholesky_solve
 from dnc_jax.types import Scalar, is_concrete, pytree
 
 
@@ -53,8 +55,9 @@ def kernel_machine_core(
     For use under jit, vmap or scan; `fit_kernel_machine` is the same with the check.
     """
     gram = kernel(x, x)
-    diagonal = jnp.full(x.shape[0], ridge, gram.dtype) if sample_weights is None else ridge / sample_weights
-    regularized = gram + jnp.diag(diagonal)
+    added = jnp.broadcast_to(ridge if sample_weights is None else ridge / sample_weights, x.shape[0])
+    # A matrix diag(added) would be kept in memory by a loop around this.
+    regularized = jnp.where(jnp.eye(x.shape[0], dtype=bool), gram + added.astype(gram.dtype)[:, None], gram)
     weights, condition_estimate = solver(regularized, targets)
     residual = jnp.linalg.norm(matmul(regularized, weights) - targets) / jnp.linalg.norm(targets)
     finite = jnp.all(jnp.isfinite(weights))
@@ -73,7 +76,8 @@ def fit_kernel_machine(
     """Returns the kernel ridge regression of targets on x: weights (K + ridge I)^-1 targets.
 
     The ridge is added to the Gram matrix as it is, not multiplied by n. No jitter is ever added. Called
-    eagerly: a jitted core, then one host read that may raise. solver None is `cholesky_solve`.
+    eagerly: a jitted core, then one host read that may raise. solver None is
+    `quick_cholesky_solve`.
 
     Args:
         sample_weights: s > 0 of the rows, which minimizes sum_i s_i |f(x_i) - y_i|^2 + ridge |f|^2: a row of
@@ -84,7 +88,9 @@ def fit_kernel_machine(
         FitError: If the system is singular in the dtype of x.
     """
     check_fit_arguments(kernel, x, targets, ridge, sample_weights)
-    machine, diagnostics = _jitted_core(kernel, x, targets, ridge, solver or cholesky_solve, sample_weights)
+    machine, diagnostics = _jitted_core(
+        kernel, x, targets, ridge, solver or quick_cholesky_solve, sample_weights
+    )
     check_fit(diagnostics, x, targets, ridge)
     return machine
 
@@ -134,6 +140,15 @@ def _check_sample_weights(sample_weights: Float[Array, "n"], x: Float[Array, "n 
         )
 
 
+def is_solved(diagnostics: FitDiagnostics) -> Bool[Array, ""] | np.bool:
+    """Returns whether the weights are finite and the residual is at most eps^(1/3), traced or on the host."""
+    return diagnostics.finite & (diagnostics.residual <= _tolerance(diagnostics.residual.dtype))
+
+
+def _tolerance(dtype: jnp.dtype) -> float:
+    return float(jnp.finfo(dtype).eps) ** (1 / 3)
+
+
 def check_fit(
     diagnostics: FitDiagnostics,
     x: Float[Array, "n d"],
@@ -147,17 +162,17 @@ def check_fit(
         ValueError: If the cause is values of x or targets that are not finite, or targets all zero.
         FitError: If the system is singular, or solved with a residual above eps^(1/3).
     """
-    finite, residual, condition = jax.device_get(diagnostics)
-    tolerance = float(jnp.finfo(x.dtype).eps) ** (1 / 3)
-    if finite and residual <= tolerance:
+    finite, residual, condition = diagnostics = jax.device_get(diagnostics)
+    if is_solved(diagnostics):
         return
+    tolerance = _tolerance(x.dtype)
     check_finite("x", x)
     check_finite("targets", targets)
     if not jnp.any(targets):
         raise ValueError("targets must not all be 0: there is nothing to fit; use targets in {-1, +1}")
     limit = 1 / float(jnp.finfo(x.dtype).eps)
     reason = f"a residual of {residual:.1e}, above {tolerance:.1e}" if finite else "no finite weights"
-    condition_text = f"about {condition:.1e}" if finite else f"beyond {limit:.1e}"
+    condition_text = f"at least {condition:.1e}" if finite else f"beyond {limit:.1e}"
     remedy = "" if x.dtype == jnp.float64 else ", use float64"
     raise FitError(
         f"the fit of {where} failed: {reason}, with n = {x.shape[0]}, ridge = {ridge:g}, {x.dtype}, "

@@ -21,7 +21,7 @@ import tyro
 
 from dnc_jax import DeepRFMLayer, Gaussian, Laplace, features, unit_rows
 from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
-from dnc_jax.linalg import cholesky_solve, eigh_solve
+from dnc_jax.solvers import cholesky_solve, eigh_solve
 from dnc_jax.types import FeatureSampler
 from experiments.support import (
     checkpoint,

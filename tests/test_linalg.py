@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnc_jax import effective_rank, nc1, psd_pinv, psd_power, squared_distances, stable_rank, unit_rows
-from dnc_jax.linalg import cholesky_solve, eigh_solve, mean_rows, norm, pinv, safe_sqrt, symmetric_product
+from dnc_jax.linalg import mean_rows, norm, pinv, safe_sqrt, symmetric_product
+from dnc_jax.solvers import cholesky_solve, eigh_solve
 from tests import collapse_oracles, oracles
 from tests.builders import as_a_user, assert_close, class_clouds, rtol, with_duplicates, with_spectrum
 from tests.instances import DTYPES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import FitError, Gaussian, KernelMachine, Laplace, fit_kernel_machine, kernel_machine_core
-from dnc_jax.linalg import eigh_solve
+from dnc_jax.solvers import eigh_solve
 from tests import oracles
 from tests.builders import as_a_user, assert_close, class_clouds, one_hot_targets
 from tests.instances import DTYPES, KERNELS

@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from dnc_jax.deep_rfm import DeepRFM
 from dnc_jax.estimators.scaling import Scaler
 from dnc_jax.kernels import NTK, Gaussian, Kernel, Laplace, Polynomial
-from dnc_jax.rfm import RFM, Rescale, by_max, by_trace
+from dnc_jax.rfm import RFM
+from dnc_jax.rfm_steps import Rescale, by_max, by_trace
 
 Tree = TypeVar("Tree", bound=PyTree)
 

@@ -1,8 +1,6 @@
 """What the regressor and the classifier share: options, the fit, features, importances."""
 
-from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -28,8 +26,9 @@ from dnc_jax.estimators.inputs import (
 from dnc_jax.estimators.saving import SavableEstimator
 from dnc_jax.estimators.scaling import Scaler, fit_scaler, scaled
 from dnc_jax.kernels import Gaussian, Kernel, Laplace, median_scaled
-from dnc_jax.rfm import RFM, AdaptKernel, apply_root, rfm_iterates
+from dnc_jax.rfm import RFM, fit_rfm, rfm_iterates
 from dnc_jax.rfm_selection import HeldOut, PredictionError, RFMHistory, Rows, select_rfm
+from dnc_jax.rfm_steps import AdaptKernel, apply_root
 
 BANDWIDTH = 10.0
 # Rows beyond which the median distance is that of a random subset.
@@ -123,14 +122,12 @@ class RFMLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavableEstim
                 options["sample_weights"] = jnp.asarray(weights)
             if self.warm_start and hasattr(self, "rfm_"):
                 options["feature_matrix"] = jnp.asarray(self._start(x))
-            rfm, history = self._best(
-                rfm_iterates(x=rows[0], targets=rows[1], **options), rows, others, error
-            )
+            rfm, history = self._best(options, rows, others, error)
         self.scaler_, self.rfm_, self.history_ = scaler, to_numpy(rfm, x.dtype), history
         return self
 
     def _best(
-        self, iterates: Iterator[RFM], rows: Rows, others: HeldOut, error: PredictionError
+        self, options: dict[str, Any], rows: Rows, others: HeldOut, error: PredictionError
     ) -> tuple[RFM, RFMHistory | None]:
         """Returns the last machine, or with rows held out the best on these, and the history."""
         num_iters, patience = self.num_iters, self.patience
@@ -144,14 +141,15 @@ class RFMLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavableEstim
                     f"patience counts errors on held-out rows: got patience {patience} without any; set "
                     "validation_fraction"
                 )
-            return next(islice(iterates, num_iters, None)), None
+            return fit_rfm(x=rows[0], targets=rows[1], num_iters=int(num_iters), **options), None
+        iterates = rfm_iterates(x=rows[0], targets=rows[1], **options)
         rfm, history = select_rfm(
             iterates, rows, num_iters=num_iters, validation=others, patience=patience, error=error
         )
         return rfm, to_numpy(history, rows[0].dtype)._replace(best=history.best)
 
     def _options(self, num_rows: int, random: np.random.RandomState) -> dict[str, Any]:
-        """Returns the options of `rfm_iterates`."""
+        """Returns the options of `fit_rfm` and of `rfm_iterates`."""
         return {
             "kernel": kernel_of(self.kernel, self.bandwidth, BANDWIDTH),
             "ridge": self.ridge,

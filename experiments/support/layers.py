@@ -28,7 +28,7 @@ from dnc_jax import (
 )
 from dnc_jax.deep_rfm import LayerDiagnostics
 from dnc_jax.kernels import Kernel
-from dnc_jax.rfm import apply_root
+from dnc_jax.rfm_steps import apply_root
 from dnc_jax.types import FeatureMap
 from experiments.support.preprocess import Dataset
 from experiments.support.records import Row

@@ -24,7 +24,7 @@ from dnc_jax import (
     psd_power,
     rfm_iterates,
 )
-from dnc_jax.rfm import apply_root
+from dnc_jax.rfm_steps import apply_root
 from experiments.support import checkpoint, rfm_measures
 from experiments.support.modular import random_circulant
 from experiments.support.records import Row, Run, to_lines

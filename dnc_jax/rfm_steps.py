@@ -1,0 +1,143 @@
+"""The two steps of a recursive feature machine, traceable: a fit on x @ root, and M from its AGOP."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from dnc_jax.agop import kernel_agop_core
+from dnc_jax.kernels import Kernel
+from dnc_jax.linalg import matmul, psd_power
+from dnc_jax.machine import FitDiagnostics, KernelMachine, kernel_machine_core
+from dnc_jax.solvers import Solver
+from dnc_jax.types import Scalar
+
+Rescale: TypeAlias = Callable[[Array], Array]
+"""A function of M, or of its diagonal, that gives it another scale."""
+
+AdaptKernel: TypeAlias = Callable[[Kernel, Float[Array, "n d"]], Kernel]
+"""The kernel of one fit, from the one that was asked for and the points x @ root that it is fitted on."""
+
+
+class Regression(NamedTuple):
+    """What every fit is asked for; weights of None count all rows alike."""
+
+    kernel: Kernel
+    x: Float[Array, "n d"]
+    targets: Float[Array, "n c"]
+    ridge: Scalar
+    sample_weights: Float[Array, "n"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How the steps are made: the static options of `fit_rfm`, a program being compiled for each."""
+
+    centered: bool
+    diagonal: bool
+    rescale: Rescale | None
+    power: float
+    adapt_kernel: AdaptKernel | None
+    agop_size: int | None
+    solver: Solver
+
+
+class Feature(NamedTuple):
+    """M, its square root, and whether M is neither 0 nor NaN."""
+
+    matrix: Array
+    root: Array
+    is_usable: Bool[Array, ""]
+
+
+def apply_root(x: Float[Array, "n d"], root: Float[Array, "d d"] | Float[Array, "d"]) -> Float[Array, "n d"]:
+    """Returns x @ root, root a matrix or the diagonal of one."""
+    return x * root[None, :] if root.ndim == 1 else matmul(x, root)
+
+
+def by_max(feature_matrix: Array) -> Array:
+    """Returns M divided by its largest entry, as the released rfm package does."""
+    return feature_matrix / jnp.max(feature_matrix)
+
+
+def by_trace(feature_matrix: Array) -> Array:
+    """Returns M divided by its trace, or the diagonal of M by its sum."""
+    return feature_matrix / jnp.sum(
+        feature_matrix if feature_matrix.ndim == 1 else jnp.diagonal(feature_matrix)
+    )
+
+
+def first_feature(feature_matrix: Array | None, x: Float[Array, "n d"], diagonal: bool) -> Feature:
+    """Returns the M to start from, None being I.
+
+    Raises:
+        ValueError: If it has another shape or dtype than M.
+    """
+    identity = jnp.ones(x.shape[1], x.dtype) if diagonal else jnp.eye(x.shape[1], dtype=x.dtype)
+    if feature_matrix is None:
+        return Feature(identity, identity, jnp.ones((), bool))
+    if feature_matrix.shape != identity.shape or feature_matrix.dtype != x.dtype:
+        raise ValueError(
+            f"feature_matrix must have the shape {identity.shape} and the dtype {x.dtype}: got "
+            f"{feature_matrix.shape} and {feature_matrix.dtype}"
+        )
+    return Feature(feature_matrix, _power(feature_matrix, 0.5), jnp.ones((), bool))
+
+
+def fit_step(regression: Regression, root: Array, recipe: Recipe) -> tuple[KernelMachine, FitDiagnostics]:
+    """Returns the machine on x @ root, and what tells whether it can be trusted."""
+    kernel, x, targets, ridge, sample_weights = regression
+    points = apply_root(x, root)
+    if recipe.adapt_kernel is not None:
+        kernel = recipe.adapt_kernel(kernel, points)
+    return kernel_machine_core(kernel, points, targets, ridge, recipe.solver, sample_weights)
+
+
+def update_step(
+    machine: KernelMachine,
+    root: Array,
+    sample_weights: Float[Array, "n"] | None,
+    key: PRNGKeyArray | None,
+    iteration: Int[Array, ""] | int,
+    recipe: Recipe,
+) -> Feature:
+    """Returns M = AGOP^power of the predictor in x, rescaled: root @ (AGOP of the machine) @ root."""
+    points, row_weights = None, sample_weights
+    if recipe.agop_size is not None:
+        assert key is not None
+        rows = _subset(key, iteration, machine.centers.shape[0], recipe.agop_size)
+        points = machine.centers[rows]
+        row_weights = None if sample_weights is None else sample_weights[rows]
+    gram, agop = kernel_agop_core(
+        machine, points, centered=recipe.centered, diagonal=recipe.diagonal, row_weights=row_weights
+    )
+    gram = root * gram * root if recipe.diagonal else matmul(root, matmul(gram, root))
+    matrix = _power(gram, recipe.power)
+    matrix = matrix if recipe.rescale is None else recipe.rescale(matrix)
+    # As in a layer of Deep RFM: the root of what is rounding in M would not be small.
+    noise = jnp.maximum(agop.rounding(), agop.rounding() ** recipe.power)
+    return Feature(matrix, _power(matrix, 0.5, noise), jnp.all(jnp.isfinite(matrix)) & jnp.any(gram != 0))
+
+
+def check_subset(agop_size: int | None, key: PRNGKeyArray | None, num_rows: int) -> None:
+    """Raises ValueError for a number of rows that cannot be drawn."""
+    if agop_size is None:
+        return
+    if not 1 <= agop_size <= num_rows:
+        raise ValueError(f"agop_size must lie in 1..{num_rows}, the number of rows: got {agop_size}")
+    if key is None:
+        raise ValueError("agop_size draws rows and needs a key: got None; pass key=jax.random.key(seed)")
+
+
+def _subset(key: PRNGKeyArray, iteration: Int[Array, ""] | int, num_rows: int, size: int) -> Int[Array, "b"]:
+    order = jax.random.permutation(jax.random.fold_in(key, iteration), num_rows)
+    return jnp.sort(order[:size])
+
+
+def _power(matrix: Array, power: float, rtol: Scalar | None = None) -> Array:
+    if power == 1.0:
+        return matrix
+    return matrix**power if matrix.ndim == 1 else psd_power(matrix, power, rtol=rtol)
