@@ -33,6 +33,7 @@ from dnc_jax.rfm_steps import (
     check_subset,
     first_feature,
     fit_step,
+    shared_fit_step,
     update_step,
 )
 from dnc_jax.solvers import Solver, quick_cholesky_solve
@@ -176,7 +177,7 @@ def rfm_core(
     def one_update(state: tuple[Feature, Progress]) -> tuple[Feature, Progress]:
         feature, progress = state
         iteration = progress.iteration + 1
-        machine, diagnostics = fit_step(regression, feature.root, recipe)
+        machine, diagnostics = shared_fit_step(regression, feature.root, recipe)
         feature = update_step(machine, feature.root, regression.sample_weights, key, iteration, recipe)
         return feature, Progress(iteration, diagnostics, feature.is_usable)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dnc_jax import effective_rank, nc1, psd_pinv, psd_power, squared_distances, stable_rank, unit_rows
 from dnc_jax.linalg import mean_rows, norm, pinv, safe_sqrt, symmetric_product
-from dnc_jax.solvers import cholesky_solve, eigh_solve
+from dnc_jax.solvers import cholesky_solve, eigh_solve, quick_cholesky_solve
 from tests import collapse_oracles, oracles
 from tests.builders import as_a_user, assert_close, class_clouds, rtol, with_duplicates, with_spectrum
 from tests.instances import DTYPES
@@ -193,7 +193,18 @@ def test_solvers_solve_and_estimate_the_condition_number(solve, dtype):
     assert 0.5 * 1e3 <= float(condition) <= 1.001 * 1e3
 
 
-@pytest.mark.parametrize("solve", [cholesky_solve, eigh_solve])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_quick_solver_bounds_the_condition_number_by_its_pivots(dtype):
+    a = with_spectrum(np.geomspace(0.01, 10.0, 30)).astype(dtype)
+    targets = np.random.default_rng(0).normal(size=(30, 3)).astype(dtype)
+    weights, bound = jax.jit(quick_cholesky_solve)(jnp.asarray(a), jnp.asarray(targets))
+    assert_close(weights, np.linalg.solve(a.astype(float), targets.astype(float)), dtype, "solve")
+    pivots = np.diag(np.linalg.cholesky(a.astype(float)))
+    np.testing.assert_allclose(bound, (pivots.max() / pivots.min()) ** 2, rtol=1e-3)
+    assert 1 < float(bound) <= 1.001 * 1e3
+
+
+@pytest.mark.parametrize("solve", [cholesky_solve, eigh_solve, quick_cholesky_solve])
 def test_solvers_return_nan_where_the_matrix_is_not_positive(solve):
     a = jnp.asarray(with_spectrum([-1.0, 1.0, 2.0]))
     assert not np.any(np.isfinite(solve(a, jnp.ones((3, 1))).weights))

@@ -14,6 +14,7 @@ from dnc_jax import (
     KernelMachine,
     Laplace,
     NumericalError,
+    Polynomial,
     by_max,
     by_trace,
     fit_kernel_machine,
@@ -27,6 +28,10 @@ from dnc_jax import (
     select_rfm,
 )
 from dnc_jax.agop import kernel_agop_core
+from dnc_jax.machine import is_solved
+from dnc_jax.rfm import rfm_core
+from dnc_jax.rfm_steps import Recipe, Regression, first_feature
+from dnc_jax.solvers import quick_cholesky_solve
 from tests import oracles
 from tests.builders import as_a_user
 
@@ -58,6 +63,10 @@ def truth(
         matrix = oracles.psd_power(matrix, power)
         matrix = matrix if scale is None else matrix / scale(matrix)
     raise AssertionError
+
+
+def with_twice_the_width(kernel, _):
+    return Laplace(2 * kernel.bandwidth)
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5])
@@ -145,6 +154,50 @@ def test_iterates_are_the_fits_of_growing_length():
         alone = fit_rfm(Laplace(3.0), x, targets, ridge=1e-2, num_iters=num_iters)
         np.testing.assert_allclose(rfm.feature_matrix, alone.feature_matrix, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(rfm(x), alone(x), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("kernel", [Laplace(3.0), Polynomial(2, offset=1.0)])
+@pytest.mark.parametrize("options", [{}, {"agop_size": 10}, {"adapt_kernel": with_twice_the_width}])
+def test_one_program_is_its_steps_one_by_one(kernel, options):
+    x, targets = problem()
+    if options and isinstance(kernel, Polynomial):
+        options = {"agop_size": 10}
+    key = jax.random.key(0)
+    steps = rfm_iterates(kernel, x, targets, ridge=1e-2, rescale=by_max, key=key, **options)
+    stepwise = next(islice(steps, 3, None))
+    whole = fit_rfm(kernel, x, targets, ridge=1e-2, num_iters=3, rescale=by_max, key=key, **options)
+    assert jax.tree.structure(whole) == jax.tree.structure(stepwise)
+    np.testing.assert_allclose(whole.feature_matrix, stepwise.feature_matrix, rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(whole(x), stepwise(x), rtol=1e-8, atol=1e-10)
+
+
+def test_many_ridges_are_fitted_by_one_mapped_program():
+    x, targets = problem()
+    recipe = Recipe(False, False, by_max, 1.0, None, None, quick_cholesky_solve)
+    start = first_feature(None, x, diagonal=False)
+    ridges = jnp.asarray([1e-3, 1e-2, 0.1])
+
+    def fit(ridge):
+        return rfm_core(Regression(Laplace(3.0), x, targets, ridge, None), start, 2, None, recipe=recipe)
+
+    machines, progress = jax.jit(jax.vmap(fit))(ridges)
+    np.testing.assert_array_equal(progress.iteration, [2, 2, 2])
+    for index, ridge in enumerate(ridges):
+        alone = fit_rfm(Laplace(3.0), x, targets, ridge=float(ridge), num_iters=2, rescale=by_max)
+        matrix = machines.feature_matrix[index]
+        np.testing.assert_allclose(matrix, alone.feature_matrix, rtol=1e-8, atol=1e-11)
+
+
+def test_it_stops_at_the_first_step_that_fails():
+    x, targets = problem()
+    recipe = Recipe(False, False, None, 1.0, None, None, quick_cholesky_solve)
+    start = first_feature(None, x, diagonal=False)
+    # The gradients of a constant are 0: the update after the first fit has no M.
+    constant = Regression(Laplace(3.0), jnp.ones_like(x), targets, 1.0, None)
+    _, progress = jax.jit(rfm_core, static_argnames="recipe")(constant, start, 5, None, recipe=recipe)
+    assert int(progress.iteration) == 0
+    assert not bool(progress.is_usable)
+    assert bool(is_solved(progress.fit))
 
 
 def test_a_fit_goes_on_from_the_matrix_of_another():

@@ -3,7 +3,7 @@
 from dnc_jax.kernels.bandwidth import median_bandwidth, median_scaled
 from dnc_jax.kernels.dot_product import NTK, Polynomial
 from dnc_jax.kernels.protocol import ClosedFormKernel, Kernel, check_kernel
-from dnc_jax.kernels.radial import Gaussian, Laplace, Radial
+from dnc_jax.kernels.radial import Gaussian, Laplace, Radial, RadialAt
 
 __all__ = [
     "NTK",
@@ -13,6 +13,7 @@ __all__ = [
     "Laplace",
     "Polynomial",
     "Radial",
+    "RadialAt",
     "check_kernel",
     "median_bandwidth",
     "median_scaled",

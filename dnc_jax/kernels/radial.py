@@ -39,10 +39,52 @@ class Radial:
 
         A point's gradient at itself is slope * 0: dropped, so that it cannot leave rounding behind.
         """
-        other = -2 * self.slope(squared_distances(x, z))
-        if x is z:
-            other = jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, other)
+        return self._terms(squared_distances(x, z), x is z)
+
+    def at(self, x: Float[Array, "n d"]) -> "RadialAt":
+        """Returns the kernel at the rows of x alone, computing their distances once for all that follows."""
+        return RadialAt(self, squared_distances(x, x))
+
+    def _terms(self, squared: Float[Array, "n m"], same: bool) -> tuple[Array, Array]:
+        other = -2 * self.slope(squared)
+        if same:
+            other = jnp.where(jnp.eye(squared.shape[0], dtype=bool), 0.0, other)
         return -other, other
+
+
+@pytree
+class RadialAt(Radial):
+    """A radial kernel at one set of rows, whose squared distances are kept: it may be called there alone."""
+
+    kernel: Radial
+    squared: Array
+
+    def profile(self, squared: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Returns that of the kernel."""
+        return self.kernel.profile(squared)
+
+    def slope(self, squared: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Returns that of the kernel."""
+        return self.kernel.slope(squared)
+
+    def __call__(self, x: Float[Array, "n d"], z: Float[Array, "m d"]) -> Float[Array, "n m"]:
+        """Returns the Gram matrix of the rows, which x and z must both be, the same object."""
+        self._check(x, z)
+        return self.profile(self.squared)
+
+    def gradient_terms(
+        self, x: Float[Array, "n d"], z: Float[Array, "m d"]
+    ) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+        """Returns those of the kernel at the rows, which x and z must both be, the same object."""
+        self._check(x, z)
+        return self._terms(self.squared, same=True)
+
+    def _check(self, x: Float[Array, "n d"], z: Float[Array, "m d"]) -> None:
+        if x is not z or x.shape[0] != self.squared.shape[0]:
+            raise ValueError(
+                f"a kernel at {self.squared.shape[0]} rows can be called at these alone, the same object "
+                f"twice: got arrays of {x.shape[0]} and {z.shape[0]} rows"
+            )
 
 
 @pytree

@@ -80,3 +80,15 @@ def test_exponent_out_of_range_is_refused_by_the_check(exponent):
         pytest.raises(ValueError, match=r"exponent must be a number above 0 and at most 2: got"),
     ):
         Laplace(1.0, exponent).check()
+
+
+@pytest.mark.parametrize("kernel", [Laplace(1.5), Laplace(1.5, exponent=1.3), Gaussian(2.0)])
+def test_a_kernel_at_its_rows_is_the_kernel_there_and_nowhere_else(kernel):
+    x = jnp.asarray(with_duplicates(6, 3))
+    at = kernel.at(x)
+    np.testing.assert_array_equal(at(x, x), kernel(x, x))
+    for kept, true in zip(at.gradient_terms(x, x), kernel.gradient_terms(x, x), strict=True):
+        np.testing.assert_array_equal(kept, true)
+    for call in (at, at.gradient_terms):
+        with pytest.raises(ValueError, match=r"can be called at these alone, the same object twice"):
+            call(x, x + 0)
