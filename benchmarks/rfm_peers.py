@@ -102,7 +102,7 @@ def xrfm(arrays: Arrays, settings: Settings, solver: str) -> Fit:
     Its AGOP takes all points, and its validation set is ten of the new ones, so that it costs nothing.
     """
     torch = importlib.import_module("torch")
-    machine = importlib.import_module("xrfm.rfm_src").RFM
+    machine = importlib.import_module("xrfm").RFM
     x, targets, new = map(torch.from_numpy, arrays)
 
     def fit() -> Callable[[], Fitted]:

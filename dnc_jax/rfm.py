@@ -131,7 +131,7 @@ def rfm_iterates(
     """Yields the first machine, then the machine after each update M <- AGOP^power, without end.
 
     The options are those of `fit_rfm`. Each machine is fitted when it is asked for, and checked; both steps
-    are programs of their own, so that a fit of known length takes about three quarters of the time.
+    are programs of their own, so that a fit of known length takes about two thirds of the time.
 
     Raises:
         ValueError: If an argument is out of range, or x or targets hold values that are not finite.

@@ -1,13 +1,14 @@
 """Benchmarks run at toy sizes, and what they compare agrees; no time is asserted."""
 
 import json
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import layer_agops, metrics, timing, training
+from benchmarks import layer_agops, metrics, rfm_fit, rfm_peers, timing, training
 
 DIMS = (7, 6, 5, 3)
 SIZES = {"num_rows": 9, "batch_size": 4, "repeats": 2, "product_size": 8}
@@ -113,3 +114,29 @@ def test_without_torch_training_says_what_is_left_out(monkeypatch, capsys):
     record = training.measure((7, 6, 6, 3), **SIZES)
     assert record["seconds_torch"] is None
     assert "torch is not installed, and left out" in capsys.readouterr().out
+
+
+def test_a_fit_of_an_rfm_is_timed_beside_its_peers_and_agrees_with_them(tmp_path, capsys):
+    output = tmp_path / "timings.jsonl"
+    sizes = ["--num_train=120", "--num_test=40", "--dim=6", "--num_outputs=2", "--repeats=1"]
+    rfm_fit.main([*sizes, f"--output={output}"])
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    assert records[0]["fit"] == "ours"
+    assert records[0]["over_ours"] == 1
+    assert records[0]["dtype"] == "float64"
+    for record in records:
+        assert record["test_mse"] == pytest.approx(records[0]["test_mse"], rel=1e-6)
+        assert min(record[part] for part in rfm_fit.PARTS) > 0
+    printed = capsys.readouterr().out
+    for name, module in (("rfm package", "torch"), ("xRFM, solve", "xrfm")):
+        is_run = any(record["fit"] == name for record in records)
+        assert is_run == (find_spec("torch") is not None and find_spec(module) is not None)
+        assert is_run or "not installed, and" in printed
+
+
+def test_the_algorithm_of_the_package_is_the_library_s():
+    pytest.importorskip("torch", reason="the peer is written in PyTorch")
+    arrays, _ = rfm_fit.make_data(60, 20, 5, 2, "float64")
+    settings = rfm_peers.Settings(bandwidth=3.0, ridge=1e-2, num_iters=2)
+    theirs = rfm_peers.package_algorithm(arrays, settings)()().predictions
+    np.testing.assert_allclose(rfm_fit.ours(arrays, settings)()().predictions, theirs, rtol=1e-6, atol=1e-8)

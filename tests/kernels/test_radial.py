@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import Gaussian, Laplace
-from tests.builders import as_a_user
+from tests.builders import as_a_user, with_duplicates
 from tests.instances import RADIAL
 
 
