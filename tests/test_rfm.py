@@ -250,6 +250,13 @@ def test_misclassification_is_of_the_largest_output_or_of_the_sign():
     assert float(misclassification(jnp.asarray([[0.1], [0.2], [3.0]]), signs)) == 1 / 3
 
 
+@pytest.mark.parametrize("num_rows", [3, 49, 1861])
+def test_all_wrong_is_exactly_one(num_rows):
+    ones = jnp.ones((num_rows, 1))
+    assert float(jax.jit(misclassification)(ones, -ones)) == 1
+    assert float(jax.jit(misclassification)(ones, ones)) == 0
+
+
 def refused(match, error=ValueError, **options):
     x, targets = problem()
     with as_a_user(), pytest.raises(error, match=match):

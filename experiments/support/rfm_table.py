@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 from rich.console import Console
 from rich.text import Text
@@ -22,6 +22,8 @@ COLUMNS = (
     ("alignment", 9, "eigenvector_alignment"),
     ("circulant deviation A, B, C", 27, "circulant_deviation"),
 )
+# Accuracies whose first iteration is told.
+GROKKED = (0.05, 0.99, 1.0)
 BLOCKS = ("first", "second", "cross")
 
 
@@ -74,7 +76,7 @@ def closing_lines(task: TaskName, settings: Settings, rows: Sequence[Row], workd
         tail = "" if aligned is None else f"; alignment of the top eigenvectors {aligned:.3f}"
         plain = f"plain {settings['kernel']} kernel {scores[0]:.4f}"
         lines.append(f"  {name}{': ' * bool(name)}{plain}, {learned} {scores[last]:.4f}{tail}")
-    lines += published_lines(task, settings, rows)
+    lines += published_lines(task, settings, rows) + grokking_lines(task, settings, rows)
     lines.append(f"Records, checkpoints and figures are in {workdir}")
     return "\n".join(lines)
 
@@ -84,23 +86,44 @@ def published_lines(task: TaskName, settings: Settings, rows: Sequence[Row]) -> 
     if task not in PUBLISHED or {**settings, "seeds": 0} != {**TASKS[task].options, "seeds": 0}:
         return []
     metric, values = PUBLISHED[task]
-    found = list(mean_by_iteration(rows, metric).values())
-    worst = max(abs(a / b - 1) for a, b in zip(found, values, strict=True))
-    apart = max(abs(a - b) for a, b in zip(found, values, strict=True))
+    found = values_by_iteration(rows, metric)
+    means = [mean(each) for each in found.values()]
+    worst = max(abs(a / b - 1) for a, b in zip(means, values, strict=True))
+    apart = max(abs(a - b) for a, b in zip(means, values, strict=True))
+    shown = {f"{metric}, mean by iteration:": means, "published:": values}
+    if len(settings["seeds"]) > 1:
+        shown |= {"lowest seed:": map(min, found.values()), "highest seed:": map(max, found.values())}
+    width = max(map(len, shown))
     return [
-        f"{metric} by iteration: " + " ".join(f"{value:.6g}" for value in found),
-        "published:".ljust(len(metric) + 15) + " ".join(f"{value:.6g}" for value in values),
-        f"largest difference {apart:.2g}, {worst:.1%} of the published value at most",
+        *(f"{name:<{width}} {' '.join(f'{value:.6g}' for value in line)}" for name, line in shown.items()),
+        f"largest difference of the means {apart:.2g}, {worst:.1%} of the published value at most",
     ]
 
 
-def mean_by_iteration(rows: Sequence[Row], metric: str) -> dict[int, float]:
-    """Returns the mean over seeds of a metric, by iteration."""
+def grokking_lines(task: TaskName, settings: Settings, rows: Sequence[Row]) -> list[str]:
+    """Returns when the median accuracy of modular arithmetic leaves 0 and arrives at 100%."""
+    if operation_of(task) is None:
+        return []
+    found = {i: median(each) for i, each in values_by_iteration(rows, "test_accuracy").items()}
+    first = {
+        limit: next((f"at iteration {i}" for i in found if found[i] >= limit), "never") for limit in GROKKED
+    }
+    reached = ", ".join(f"{limit:.0%} {at}" for limit, at in first.items())
+    return [f"median test accuracy of {len(settings['seeds'])} seeds reaches {reached}"]
+
+
+def values_by_iteration(rows: Sequence[Row], metric: str) -> dict[int, list[float]]:
+    """Returns the values of a metric of all seeds, by iteration."""
     found: dict[int, list[float]] = {}
     for row in rows:
         if row["metric"] == metric:
             found.setdefault(row["iteration"], []).append(row["value"])
-    return {iteration: mean(found[iteration]) for iteration in sorted(found)}
+    return {iteration: found[iteration] for iteration in sorted(found)}
+
+
+def mean_by_iteration(rows: Sequence[Row], metric: str) -> dict[int, float]:
+    """Returns the mean over seeds of a metric, by iteration."""
+    return {iteration: mean(values) for iteration, values in values_by_iteration(rows, metric).items()}
 
 
 def has_classes(task: TaskName) -> bool:

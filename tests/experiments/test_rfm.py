@@ -11,7 +11,7 @@ import pytest
 
 from dnc_jax import Laplace, fit_rfm
 from experiments import rfm
-from experiments.support import atomic, checkpoint, rfm_measures, rfm_options, rfm_runs
+from experiments.support import atomic, checkpoint, rfm_measures, rfm_options, rfm_runs, rfm_table
 from experiments.support.records import RecordsError
 from tests.builders import rotation
 
@@ -191,3 +191,29 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     assert rfm.main(dataclasses.replace(SMALL, workdir=tmp_path / "run", dry_run=True)) is None
     assert "memory: about" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def made_rows(metric, by_seed):
+    return [
+        {"seed": seed, "iteration": iteration, "metric": metric, "value": value}
+        for seed, values in enumerate(by_seed)
+        for iteration, value in enumerate(values)
+    ]
+
+
+def test_published_values_stand_beside_the_mean_and_the_range_of_the_seeds():
+    settings = rfm_options.resolved("low_rank", {})
+    _, published = rfm_options.PUBLISHED["low_rank"]
+    made = made_rows("test_mean_squared_error", [[1.3 * value for value in published], published])
+    text = "\n".join(rfm_table.published_lines("low_rank", settings, made))
+    assert "15.0% of the published value at most" in text
+    assert [line.split()[0] for line in text.splitlines()[2:4]] == ["lowest", "highest"]
+    assert f"{1.3 * published[5]:.6g}" in text.splitlines()[3]
+    assert rfm_table.published_lines("low_rank", settings | {"ridge": 1.0}, made) == []
+
+
+def test_the_closing_lines_of_modular_arithmetic_say_when_the_median_arrives():
+    settings = rfm_options.resolved("modular_addition", {})
+    made = made_rows("test_accuracy", [[0, 0.1, 1, 1], [0, 0, 0.5, 0.995], [0, 0.04, 0.99, 0.995]])
+    (line,) = rfm_table.grokking_lines("modular_addition", settings, made)
+    assert line.endswith("reaches 5% at iteration 2, 99% at iteration 2, 100% never")
