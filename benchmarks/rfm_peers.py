@@ -86,11 +86,14 @@ def package_algorithm(arrays: Arrays, settings: Settings) -> Fit:
 
     def fit() -> Callable[[], Fitted]:
         watch = Stopwatch()
+        grams, solves, updates = (
+            watch.timed(name, fn) for name, fn in (("kernel", kernel), ("solve", solve), ("agop", update))
+        )
         m = torch.eye(x.shape[1], dtype=x.dtype)
-        for iteration in range(num_iters + 1):
-            weights = watch.timed("solve", solve)(watch.timed("kernel", kernel)(x, x, m))
-            if iteration < num_iters:
-                m = watch.timed("agop", update)(m, weights)
+        weights = solves(grams(x, x, m))
+        for _ in range(num_iters):
+            m = updates(m, weights)
+            weights = solves(grams(x, x, m))
         return lambda: Fitted((kernel(new, x, m) @ weights).numpy(), watch.seconds)
 
     return fit
