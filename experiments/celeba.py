@@ -88,7 +88,8 @@ def main(config: Config) -> Path | None:
     if config.dry_run:
         return None
     faces = open_faces(config.data_dir, config.attributes)
-    table.say(f"{len(faces.train.attributes)} attributes of all images are read from {faces.source}")
+    counts = f"{faces.train.num_images:,} + {faces.test.num_images:,}"
+    table.say(f"{counts} images of {faces.source}; their attributes are read")
     run = open_run(workdir, settings | {"data_sha256": faces.sha256}, devices.describe(mesh), config.resume)
     session = celeba_runs.Session(settings, faces, run, table, dtype, config.resume)
     rows = []

@@ -28,32 +28,48 @@ def cost(image_size: int, num_per_class: int, num_fits: int, dtype: jnp.dtype, f
     Raises:
         MemoryEstimateError: If more memory is needed than is free; it says the same, and what would fit.
     """
-
-    def needed(image_size: int, num_per_class: int, itemsize: int = dtype.itemsize) -> int:
-        return estimate.peak_bytes(largest_size(image_size, num_per_class), itemsize)
-
     size = largest_size(image_size, num_per_class)
+    needed = estimate.peak_bytes(size, dtype.itemsize)
     kernel_matrix, feature_matrix = (dtype.itemsize * n**2 for n in (size.num_train, size.in_dim))
     memory = (
-        f"memory: about {estimate.in_words(needed(image_size, num_per_class))} at most (a kernel matrix is "
+        f"memory: about {estimate.in_words(needed)} at most (a kernel matrix is "
         f"{estimate.in_words(kernel_matrix)}, M is {estimate.in_words(feature_matrix)}), "
         f"{estimate.in_words(free)} free"
     )
     seconds = estimate.run_seconds([size], num_fits, dtype)
     time = f"time: about {estimate.duration(seconds)} at most, and that of reading images"
-    if needed(image_size, num_per_class) <= free:
+    if needed <= free:
         return f"{memory}\n{time}"
+    remedy = " or ".join(what_fits(image_size, num_per_class, dtype.itemsize, free))
+    raise MemoryEstimateError(f"not enough {memory}; use {remedy or 'a machine with more memory'}\n{time}")
+
+
+def what_fits(image_size: int, num_per_class: int, itemsize: int, free: int) -> list[str]:
+    """Returns changes of options that each make a run fit: of one where that suffices, else of two."""
+
+    def needed(image_size: int, num_per_class: int) -> int:
+        return estimate.peak_bytes(largest_size(image_size, num_per_class), itemsize)
+
     ways = []
-    fewer = _largest(lambda n: needed(image_size, n), num_per_class, free)
+    fewer = _largest(lambda number: needed(image_size, number), num_per_class, free)
     if fewer >= MIN_PER_CLASS:
         ways.append(f"--num-per-class={fewer}")
-    smaller = _largest(lambda pixels: needed(pixels, num_per_class), image_size, free)
-    if smaller >= 1:
+    smaller = _largest(lambda side: needed(side, num_per_class), image_size, free)
+    if smaller:
         ways.append(f"--image-size={smaller}")
-    if needed(image_size, num_per_class, 4) <= free < needed(image_size, num_per_class):
+    if estimate.peak_bytes(largest_size(image_size, num_per_class), 4) <= free and itemsize > 4:
         ways.append("--precision=float32")
-    remedy = f"use {' or '.join(ways)}" if ways else "lower --num-per-class and --image-size together"
-    raise MemoryEstimateError(f"not enough {memory}; {remedy}\n{time}")
+    if ways:
+        return ways
+    number = _largest(lambda n: needed(_share(image_size, n, num_per_class), n), num_per_class, free)
+    if number < MIN_PER_CLASS:
+        return []
+    side = _share(image_size, number, num_per_class)
+    return [f"--num-per-class={number} with --image-size={side}"]
+
+
+def _share(whole: int, part: int, of: int) -> int:
+    return max(whole * part // of, 1)
 
 
 def _largest(needed: Callable[[int], int], asked: int, free: int) -> int:

@@ -47,6 +47,11 @@ class FaceSplit:
     part: Any
     folder: Path
 
+    @property
+    def num_images(self) -> int:
+        """The number of images of the split."""
+        return len(self.part)
+
     def images(self, rows: Int[np.ndarray, "m"], size: int) -> UInt8[np.ndarray, "m size size 3"]:
         """Returns the images of some rows, squeezed to size x size by Pillow's bilinear filter.
 

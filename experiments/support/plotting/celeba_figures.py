@@ -23,11 +23,14 @@ from experiments.support.records import RecordsError, Row
 
 # Rows of pictures: the array, and what the label says.
 PICTURES = (
-    ("mean_image", "mean of training images\nthat have it"),
-    ("diagonal", "diagonal of M / largest,\nby channel"),
-    ("channel_sum", "diagonal of M / largest,\nsummed over channels"),
+    ("mean_image", "training images\nthat have it, mean"),
+    ("diagonal", "diagonal of M,\nas colors"),
+    ("channel_sum", "diagonal of M,\nsum over channels"),
     ("top_eigenvector", "top eigenvector of M\n(gray is zero)"),
 )
+SUM_ROW = 2
+# The line on the setting needs so many inches.
+MIN_WIDTH = 8.5
 SCORE = "test_accuracy"
 
 Table = list[dict[str, object]]
@@ -72,7 +75,7 @@ def feature_images(records: Records) -> tuple[Figure, Table]:
     largest sum, as a heat map. The eigenvector has the entry of largest size at +1.
     """
     config, names = records.config, records.config["attributes"]
-    figure = new_figure(1.6 + 1.9 * len(names), 1.3 + 1.9 * len(PICTURES))
+    figure = new_figure(max(1.8 + 1.9 * len(names), MIN_WIDTH), 1.3 + 1.9 * len(PICTURES))
     panels = figure.subplots(len(PICTURES), len(names), squeeze=False)
     table: Table = []
     for column, name in enumerate(names):
@@ -83,8 +86,10 @@ def feature_images(records: Records) -> tuple[Figure, Table]:
                 axes.set_ylabel(label, fontsize=9.5)
         panels[0, column].set_title(name.replace("_", " "))
         table += _entries(name, images)
-    heat = panels[2, -1].images[0]
-    figure.colorbar(heat, ax=panels[2, :], shrink=0.9, aspect=14, label="share of the largest")
+    heat = panels[SUM_ROW, -1].images[0]
+    figure.colorbar(
+        heat, ax=panels, shrink=0.5, aspect=30, label="diagonal summed over channels / largest sum"
+    )
     set_headline(figure, f"What M looks at{_after(config)}", setting(config, config["seeds"][:1]))
     return figure, table
 
