@@ -7,8 +7,9 @@ images with it as without are drawn from the training split, 80% to fit and 20% 
 the test split to measure; images are squeezed to 96 x 96 by Pillow's bilinear filter, flattened and scaled to
 unit norm. The settings are those of Radhakrishnan, Beaglehole, Pandit and Belkin (Science 2024) and their
 released code: bandwidth 10, ridge 1e-3, targets one-hot in {0, 1}, the AGOP the mean over 20,000 training
-images. At 96 x 96, M has 27,648 rows: 3 GB in float32. Run again in the same workdir to continue: finished
-attributes are loaded.
+images. The released code takes the first images of a split, and draws those 20,000 with replacement: here
+both are drawn without, by the seed. At 96 x 96, M has 27,648 rows: 3 GB in float32. Run again in the same
+workdir to continue: finished attributes are loaded.
 """
 
 import dataclasses
@@ -64,7 +65,7 @@ class Config:
     precision: devices.Precision = "float64"
     """of the fits; the published ones are in float32"""
     workdir: Path | None = None
-    """folder of the records; None is runs/celeba-<hash of the options>"""
+    """folder of the records; None is runs/celeba-attributes-<hash of the options>"""
     resume: bool = True
     """load the finished attributes of the workdir; --no-resume removes them and starts over"""
     dry_run: bool = False
@@ -76,7 +77,7 @@ def main(config: Config) -> Path | None:
     check_options(config)
     dtype = devices.set_precision(config.precision)
     settings = recorded(config)
-    workdir = config.workdir or Path("runs") / command.run_name("celeba", "celeb_a", settings)
+    workdir = config.workdir or Path("runs") / command.run_name("celeba", "attributes", settings)
     table = AttributeTable(config.num_iters)
     size = celeba_cost.largest_size(config.image_size, config.num_per_class)
     mesh = devices.make_mesh(1, size.num_train)
