@@ -120,6 +120,12 @@ def test_numbers_are_those_of_the_equations(finished, data_dir):
     assert share == pytest.approx(values[-1] / values.sum(), rel=1e-8)
 
 
+def test_the_mean_image_is_of_those_that_have_the_attribute(finished, data_dir):
+    part = choose(open_faces(data_dir, ("Smiling",)), "Smiling", num_per_class=150, seed=0).train
+    images = part.split.images(part.rows[part.labels], files.GRID) / 255
+    np.testing.assert_allclose(kept(finished)["mean_image"], images.mean(axis=0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("attribute", files.PLACES)
 def test_m_looks_where_the_attribute_is_and_this_helps(finished, attribute):
     summed = kept(finished, attribute)["diagonal"].sum(axis=-1)

@@ -14,7 +14,7 @@ from experiments.support.data import celeba
 from experiments.support.data.images import DataError
 from tests.experiments import celeba_files as files
 
-NAMES = ("Smiling", "Eyeglasses", "Wearing_Hat", "Bald")
+NAMES = ("Smiling", "Eyeglasses", "Wearing_Hat", "Bald", "Young")
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +181,21 @@ def test_rows_are_balanced_split_and_disjoint(faces, limit, per_class):
     assert parts.test.split is faces.test
 
 
-def test_rows_depend_on_the_seed_alone_and_the_rarer_class_limits_them(faces):
+def test_rows_depend_on_the_seed_alone(faces):
     first, again, other = (choose(faces, "Eyeglasses", num_per_class=50, seed=s) for s in (0, 0, 1))
     np.testing.assert_array_equal(first.train.rows, again.train.rows)
     assert set(first.train.rows.tolist()) != set(other.train.rows.tolist())
     assert set(first.test.rows.tolist()) == set(other.test.rows.tolist())
     some = [choose(faces, "Eyeglasses", num_per_class=20, seed=s).test.rows.tolist() for s in (0, 1)]
     assert some[0] != some[1]
+
+
+def test_the_rarer_class_limits_the_other_one_too(faces):
+    parts = choose(faces, "Young", num_per_class=50, seed=0)
+    counts = [
+        (int(part.labels.sum()), len(part.labels)) for part in (parts.train, parts.validation, parts.test)
+    ]
+    assert counts == [(16, 32), (4, 8), (4, 8)]
 
 
 def test_too_few_images_of_a_class_are_refused(faces):
