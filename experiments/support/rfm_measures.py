@@ -53,7 +53,7 @@ def measure(rfm: RFM, points: Points, operation: Operation | None, iteration: in
         ("train_", points.train_x, points.train_targets),
         ("test_", points.test_x, points.test_targets),
     ):
-        accuracy, score, error = (float(value) for value in _scores(rfm, x, targets))
+        accuracy, score, error = (float(value) for value in scores(rfm, x, targets))
         machine |= {f"{prefix}r2": score, f"{prefix}mean_squared_error": error}
         machine |= {f"{prefix}accuracy": accuracy} if points.has_classes else {}
     matrix: dict[str, float] = {}
@@ -85,7 +85,8 @@ def to_rows(place: Row, iteration: int, values: Measured) -> list[Row]:
 
 
 @jax.jit
-def _scores(rfm: RFM, x: Float[Array, "n d"], targets: Float[Array, "n c"]) -> tuple[Array, Array, Array]:
+def scores(rfm: RFM, x: Float[Array, "n d"], targets: Float[Array, "n c"]) -> tuple[Array, Array, Array]:
+    """Returns the accuracy, R^2 and the mean squared error of a machine on some points."""
     predictions = rfm(x)
     return (
         1 - misclassification(predictions, targets),

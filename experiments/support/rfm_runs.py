@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -60,7 +60,7 @@ def run_cell(session: Session, seed: int, cell: Cell) -> list[Row]:
     run, place = session.run, {"seed": seed} | cell
     path, owner = checkpoint_path(run, seed, cell), owner_of(run, seed, cell)
     session.table.header(place)
-    loaded = load(session, path, owner) if session.resume else None
+    loaded = load(path, owner, session.table.say) if session.resume else None
     if loaded is None:
         rows, arrays = fit_cell(session, seed, cell)
         checkpoint.save_arrays(path, arrays | {"rows": np.asarray(json.dumps(rows))}, owner)
@@ -157,14 +157,19 @@ def place_points(session: Session, seed: int, cell: Cell) -> Points:
     )
 
 
-def load(session: Session, path: Path, owner: str) -> tuple[list[Row], dict[str, np.ndarray]] | None:
-    """Returns a finished seed and target, or None if it has to be fitted."""
+def load(
+    path: Path, owner: str, say: Callable[[str], None]
+) -> tuple[list[Row], dict[str, np.ndarray]] | None:
+    """Returns what was kept for an owner, rows and arrays, or None if it has to be fitted.
+
+    say is told of a file that cannot be used.
+    """
     if not path.exists():
         return None
     try:
         arrays = checkpoint.load_arrays(path, owner)
     except checkpoint.CheckpointError as error:
-        session.table.say(f"{error}; fitting it again")
+        say(f"{error}; fitting it again")
         return None
     return json.loads(str(arrays.pop("rows"))), arrays
 

@@ -116,17 +116,14 @@ def _downloaded(description: Description, data_dir: Path | None) -> Source:
 
 def _every_way_out(description: Description, closed: list[str]) -> str:
     files = " and ".join(description.originals)
-    command = (
-        "import tensorflow_datasets as tfds; "
-        f"tfds.builder('{description.tfds_name}', file_format='array_record').download_and_prepare()"
-    )
+    command = prepared.preparing_command(description.tfds_name)
     return "\n  ".join(
         [
             f"no data for dataset {description.name!r}: got nothing from any of",
             *(f"- {reason}" for reason in closed),
             "expected one of these to work; what to do, any one of",
             f"- put {files} into a folder and name it as data_dir",
-            f'- where TensorFlow and a network are at hand, run python -c "{command}" and name its folder '
+            f"- where TensorFlow and a network are at hand, run {command} and name its folder "
             "(by default ~/tensorflow_datasets) as data_dir",
             "- run again with a network: the original files are then downloaded",
             "- choose a dataset that needs no files: fashion_mnist_mini or digits",

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,15 @@ _BATCH_SIZE = 4096
 _MAX_RETRIES = 1
 
 
+class Opened(NamedTuple):
+    """The splits of a prepared dataset, not yet read, with its files and where they are."""
+
+    parts: Sequence[Any]
+    files: tuple[Path, ...]
+    folder: Path
+    words: str
+
+
 def find_prepared(description: Description, data_dir: Path | None) -> Source:
     """Returns the prepared dataset under `data_dir`, or under TFDS's own folder where that is None.
 
@@ -27,26 +36,50 @@ def find_prepared(description: Description, data_dir: Path | None) -> Source:
         Unavailable: There is none, or it is stored in a format without random access.
         DataError: It is there and cannot be opened.
     """
+    opened = open_prepared(description.tfds_name, ("train", "test"), data_dir)
+    read = partial(_read_splits, opened.parts, description, opened.folder)
+    return Source(opened.words, opened.files, read)
+
+
+def open_prepared(
+    tfds_name: str, splits: Sequence[str], data_dir: Path | None, *, raw: bool = False
+) -> Opened:
+    """Returns the named splits of a prepared dataset, as `find_prepared` finds it.
+
+    Args:
+        raw: Give examples as the bytes that are stored, for readers that need only a part of each.
+
+    Raises:
+        Unavailable: There is none, or it is stored in a format without random access.
+        DataError: It is there and cannot be opened.
+    """
     tfds = _import_tfds()
     root = Path(data_dir or tfds.core.constants.DATA_DIR)
-    folder = root / description.tfds_name
+    folder = root / tfds_name
     files = _finished_files(folder)
     if not files:
         raise Unavailable(f"no prepared dataset in {folder}")
     if not any(f".{_FORMAT}" in path.name for path in files):
         raise Unavailable(f"the dataset in {folder} is not in the {_FORMAT} format")
+    method = tfds.decode.DeserializeMethod
     try:
         parts = tfds.data_source(
-            description.tfds_name,
-            split=["train", "test"],
+            tfds_name,
+            split=list(splits),
             data_dir=root,
             download=False,
             builder_kwargs={"file_format": _FORMAT},
+            deserialize_method=method.RAW_BYTES if raw else method.DESERIALIZE_AND_DECODE,
         )
     except Exception as error:
-        raise _unreadable(folder, error) from error
-    words = f"TensorFlow Datasets {description.tfds_name} ({_FORMAT}) in {root}"
-    return Source(words, files, partial(_read_splits, parts, description, folder))
+        raise unreadable(folder, error) from error
+    return Opened(parts, files, folder, f"TensorFlow Datasets {tfds_name} ({_FORMAT}) in {root}")
+
+
+def preparing_command(tfds_name: str) -> str:
+    """Returns the command that prepares a dataset for `find_prepared`, with TensorFlow and a network."""
+    code = f"tfds.builder('{tfds_name}', file_format='{_FORMAT}').download_and_prepare()"
+    return f'python -c "import tensorflow_datasets as tfds; {code}"'
 
 
 def prepare(description: Description, data_dir: Path | None) -> Source:
@@ -71,6 +104,14 @@ def one_line(error: BaseException) -> str:
     """Returns the kind and the first line of an error's text."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def unreadable(folder: Path, error: BaseException) -> DataError:
+    """Returns the error for a prepared dataset that is there and cannot be read."""
+    return DataError(
+        f"the prepared dataset in {folder} cannot be read: got {one_line(error)}, expected a whole one of "
+        "the installed version; prepare it again or move the folder elsewhere"
+    )
 
 
 def _import_tfds() -> Any:  # noqa: ANN401 (a module without type information)
@@ -102,7 +143,7 @@ def _read_splits(parts: Sequence[Any], description: Description, folder: Path) -
     try:
         train, test = (_read_split(part, description.image_shape) for part in parts)
     except Exception as error:
-        raise _unreadable(folder, error) from error
+        raise unreadable(folder, error) from error
     return (upright(train), upright(test)) if description.name == "emnist" else (train, test)
 
 
@@ -115,10 +156,3 @@ def _read_split(part: Any, image_shape: tuple[int, int, int]) -> Split:  # noqa:
         images[rows.start : rows.stop] = [example["image"] for example in examples]
         labels[rows.start : rows.stop] = [example["label"] for example in examples]
     return Split(images, labels)
-
-
-def _unreadable(folder: Path, error: BaseException) -> DataError:
-    return DataError(
-        f"the prepared dataset in {folder} cannot be read: got {one_line(error)}, expected a whole one of "
-        "the installed version; prepare it again or move the folder elsewhere"
-    )
