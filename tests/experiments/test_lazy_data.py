@@ -1,4 +1,4 @@
-"""The points of a seed: fitted, validation and test points apart, all drawn by the seed, standardized alone."""
+"""The points of a seed: fitted, validation and test points apart, drawn by the seed, standardized alone."""
 
 import numpy as np
 import pytest
