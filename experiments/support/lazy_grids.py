@@ -17,7 +17,7 @@ UNIT_ROWS = (False, True)
 RIDGES = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3)
 PLAIN_KERNELS: tuple[MethodName, ...] = ("polynomial", "gaussian", "laplace", "ntk")
 GRIDS: dict[MethodName, dict[str, tuple[Any, ...]]] = {
-    "linear_svm": {"C": (1.0, 0.1, 1e-2, 1e-3, 1e-4)},
+    "linear_svm": {"C": (0.1, 1e-2, 1e-3, 1e-4, 1e-5)},
     "polynomial": {"unit_rows": UNIT_ROWS, "degree": (2, 3, 4), "ridge": RIDGES},
     "gaussian": {"unit_rows": UNIT_ROWS, "bandwidth": (0.25, 0.5, 1.0, 2.0), "ridge": RIDGES},
     "laplace": {"unit_rows": UNIT_ROWS, "bandwidth": (0.25, 0.5, 1.0, 2.0, 4.0), "ridge": RIDGES},
