@@ -72,9 +72,7 @@ class Session:
 
     config: Config
     run: Run
-    images: data.Images
     table: MethodTable
-    dtype: jnp.dtype
 
 
 def main(config: Config) -> Path | None:
@@ -96,18 +94,18 @@ def main(config: Config) -> Path | None:
     if config.dry_run or images is None:
         return None
     run = open_run(workdir, settings, devices.describe(mesh) | {"data_source": images.source}, config.resume)
-    session = Session(config, run, images, MethodTable(), dtype)
+    session = Session(config, run, MethodTable())
     with command.resumable(workdir, "experiments.lazy_baselines"):
-        rows = [row for seed in config.seeds for row in run_seed(session, seed)]
+        rows = [row for trial in trials for row in run_seed(session, trial)]
     draw_accuracies(workdir / "figures", settings, rows)
     say(closing_table(settings, rows))
     say(f"Records and figures are in {workdir}")
     return workdir
 
 
-def run_seed(session: Session, seed: int) -> list[Row]:
+def run_seed(session: Session, trial: Trial) -> list[Row]:
     """Tunes and tests, or loads, and records every method of one seed; returns all rows."""
-    trial = draw_trial(session.config, session.images, seed, session.dtype)
+    seed = trial.seed
     session.table.header(seed)
     rows: list[Row] = []
     for method in session.config.methods:
