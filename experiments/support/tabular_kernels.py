@@ -178,11 +178,26 @@ def scores(fit: Fit, labels: Int[np.ndarray, "m"], num_classes: int, where: str)
     Raises:
         FitError: If a prediction is not finite; it names where.
     """
-    predictions = np.asarray(fit.predictions)[:, : len(labels), :num_classes]
+    return scores_of(np.asarray(fit.predictions)[:, : len(labels), :num_classes], labels, where)
+
+
+def scores_of(
+    predictions: Float[np.ndarray, "r m c"],
+    labels: Int[np.ndarray, "m"],
+    where: str,
+    *,
+    off_target: float = 0.0,
+) -> list[Score]:
+    """Returns `scores` of predictions of rows that are all real; targets are 1, and off_target elsewhere.
+
+    Raises:
+        FitError: If a prediction is not finite; it names where.
+    """
     if not np.all(np.isfinite(predictions)):
         raise FitError(f"the fit of {where} has no finite predictions: its kernel matrix is singular")
     predictions = predictions.round(TIE_DECIMALS)
     correct = predictions.argmax(axis=2) == labels
-    errors = ((predictions - np.eye(num_classes)[labels]) ** 2).sum(axis=2)
+    targets = np.where(np.arange(predictions.shape[2]) == labels[:, None], 1.0, off_target)
+    errors = ((predictions - targets) ** 2).sum(axis=2)
     means = zip(correct.mean(axis=1), errors.mean(axis=1).round(TIE_DECIMALS), strict=True)
     return [Score(float(accuracy), -float(error)) for accuracy, error in means]
