@@ -11,6 +11,7 @@ import pytest
 from experiments import deep_rfm
 from experiments.support import atomic, checkpoint, floor
 from experiments.support.records import RecordsError
+from tests.experiments.kills import Killed
 
 # As wide as digits have pixels, so that every layer has one shape and is compiled once.
 SMALL = deep_rfm.Config(
@@ -95,10 +96,6 @@ def test_same_numbers_as_the_library_gives(finished):
         x = layer(x)
     found = nc1(stages(deep.layers[-1], x).nonlinear, jnp.asarray(train.labels), 10)
     assert float(found) == pytest.approx(values(finished)[1, 3, "nonlinear", "nc1"], rel=1e-9)
-
-
-class Killed(BaseException):
-    """Stands for a process that ends without a word: nothing may catch it."""
 
 
 @pytest.mark.parametrize("writes", range(1, 30, 4))

@@ -17,6 +17,7 @@ from experiments.support.lazy_data import draw
 from experiments.support.lazy_grids import GRIDS, TITLES
 from experiments.support.lazy_methods import Result, run_method
 from experiments.support.records import RecordsError
+from tests.experiments.kills import Killed
 from tests.experiments.lazy_small import SIZES, small_grids
 
 SMALL = lazy_baselines.Config(dataset="digits", **SIZES, seeds=(0, 1))
@@ -113,10 +114,6 @@ def test_the_table_has_means_deviations_and_choices():
     one = lazy_table.closing_table(settings | {"seeds": (0,)}, found[:5])
     assert "±" not in one
     assert "of 1 seed\n" in one
-
-
-class Killed(BaseException):
-    """Stands for a process that ends without a word: nothing may catch it."""
 
 
 @pytest.mark.parametrize("writes", [1, 9, 12, 20, 28])

@@ -14,6 +14,7 @@ from experiments import rfm
 from experiments.support import atomic, checkpoint, rfm_measures, rfm_options, rfm_runs, rfm_table
 from experiments.support.records import RecordsError
 from tests.builders import rotation
+from tests.experiments.kills import Killed
 
 # One shape for all tasks of one output, so that each program is compiled once.
 SMALL = rfm.Config(
@@ -74,10 +75,6 @@ def test_files_of_a_run(finished):
         assert (finished / "figures" / f"{name}.csv").read_text().count("\n") > 10
     assert json.loads((finished / "environment.json").read_text())["num_devices"] == 1
     assert len((finished / "timings.jsonl").read_text().splitlines()) == 2 * 2 * 3
-
-
-class Killed(BaseException):
-    """Stands for a process that ends without a word: nothing may catch it."""
 
 
 @pytest.mark.parametrize("writes", [1, 6, 20, 35])

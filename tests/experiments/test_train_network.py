@@ -15,6 +15,7 @@ from experiments import train_network
 from experiments.support import network_runs, training_checkpoint
 from experiments.support.plotting import training_figures
 from experiments.support.records import RecordsError
+from tests.experiments.kills import Killed
 
 SMALL = train_network.Config(
     dataset="digits",
@@ -90,10 +91,6 @@ def test_figures_and_tables_are_drawn(finished):
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf", "csv")}
     header = (finished / "figures" / "collapse_by_epoch.csv").read_text().splitlines()[0]
     assert header == "layer,epoch,stage,metric,mean,min,max,num_seeds"
-
-
-class Killed(BaseException):
-    """A kill, which no handler of the program sees."""
 
 
 @pytest.mark.parametrize("number", range(1, 5))
