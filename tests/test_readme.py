@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 import dnc_jax
-from experiments import deep_rfm, etf_head, mlp_and_deep_rfm, ood_detection, random_labels, train_network
+from experiments import (
+    celeba,
+    deep_rfm,
+    etf_head,
+    lazy_baselines,
+    mlp_and_deep_rfm,
+    ood_detection,
+    random_labels,
+    rfm,
+    tabular,
+    train_network,
+)
 from experiments.support import command
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +43,10 @@ def test_the_snippet_shows_collapse_in_a_few_lines(capsys):
 
 EXPERIMENTS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (deep_rfm, train_network, random_labels, etf_head, ood_detection, mlp_and_deep_rfm)
+    for module in (
+        *(deep_rfm, train_network, random_labels, etf_head, ood_detection, mlp_and_deep_rfm),
+        *(rfm, tabular, lazy_baselines, celeba),
+    )
 }
 
 
