@@ -170,6 +170,12 @@ def check_fit(
     check_finite("targets", targets)
     if not jnp.any(targets):
         raise ValueError("targets must not all be 0: there is nothing to fit; use targets in {-1, +1}")
+    size = float(jnp.max(jnp.abs(targets)))
+    if finite and not jnp.isfinite(residual):
+        raise FitError(
+            f"the fit of {where} cannot be checked: the squares of targets of up to {size:.1e} are out of "
+            f"the range of {x.dtype}; scale the targets to about 1"
+        )
     limit = 1 / float(jnp.finfo(x.dtype).eps)
     reason = f"a residual of {residual:.1e}, above {tolerance:.1e}" if finite else "no finite weights"
     condition_text = f"at least {condition:.1e}" if finite else f"beyond {limit:.1e}"

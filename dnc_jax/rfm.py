@@ -14,6 +14,7 @@ References:
 
 from collections.abc import Iterator
 from functools import partial
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
@@ -30,7 +31,7 @@ from dnc_jax.rfm_steps import (
     Regression,
     Rescale,
     apply_root,
-    check_subset,
+    check_recipe,
     first_feature,
     fit_step,
     shared_fit_step,
@@ -96,13 +97,13 @@ def fit_rfm(
         ValueError: If an argument is out of range, or x or targets hold values that are not finite.
         FitError: If a system is singular in the dtype of x, or an AGOP is 0; it names the iteration.
     """
-    if num_iters < 0:
+    if isinstance(num_iters, bool) or not isinstance(num_iters, Integral) or num_iters < 0:
         raise ValueError(f"num_iters must be at least 0 AGOP updates: got {num_iters}")
     check_fit_arguments(kernel, x, targets, ridge, sample_weights)
-    check_subset(agop_size, key, x.shape[0])
-    start = first_feature(feature_matrix, x, diagonal)
     solver = solver or quick_cholesky_solve
     recipe = Recipe(centered, diagonal, rescale, power, adapt_kernel, agop_size, solver)
+    check_recipe(recipe, key, x)
+    start = first_feature(feature_matrix, x, diagonal)
     regression = Regression(kernel, x, targets, ridge, sample_weights)
     rfm, progress = _jitted_core(regression, start, num_iters, key, recipe=recipe)
     iteration, diagnostics, is_usable = jax.device_get(progress)
@@ -138,10 +139,10 @@ def rfm_iterates(
         FitError: If a system is singular in the dtype of x, or an AGOP is 0; it names the iteration.
     """
     check_fit_arguments(kernel, x, targets, ridge, sample_weights)
-    check_subset(agop_size, key, x.shape[0])
-    feature, iteration = first_feature(feature_matrix, x, diagonal), 0
     solver = solver or quick_cholesky_solve
     recipe = Recipe(centered, diagonal, rescale, power, adapt_kernel, agop_size, solver)
+    check_recipe(recipe, key, x)
+    feature, iteration = first_feature(feature_matrix, x, diagonal), 0
     regression = Regression(kernel, x, targets, ridge, sample_weights)
     while True:
         machine, diagnostics = _jitted_fit(regression, feature.root, recipe=recipe)
@@ -207,5 +208,6 @@ def _check_agop(is_usable: bool, iteration: int, x: Float[Array, "n d"]) -> None
     if not is_usable:
         raise FitError(
             f"the AGOP of iteration {iteration} is 0 or not finite: the predictor of n = {x.shape[0]} points "
-            "is constant; are all rows of x or all targets equal?"
+            "is constant, or its scale is lost in rounding; are all rows of x or all targets equal? Else "
+            "rescale M (rescale=by_max), or take a bandwidth near the distances of the points"
         )

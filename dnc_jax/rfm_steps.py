@@ -1,11 +1,14 @@
 """The two steps of a recursive feature machine, traceable: a fit on x @ root, and M from its AGOP."""
 
 import dataclasses
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dnc_jax.agop import kernel_agop_core
@@ -13,7 +16,7 @@ from dnc_jax.kernels import Kernel, Radial, RadialAt
 from dnc_jax.linalg import matmul, psd_power
 from dnc_jax.machine import FitDiagnostics, KernelMachine, kernel_machine_core
 from dnc_jax.solvers import Solver
-from dnc_jax.types import Scalar
+from dnc_jax.types import Scalar, is_concrete
 
 Rescale: TypeAlias = Callable[[Array], Array]
 """A function of M, or of its diagonal, that gives it another scale."""
@@ -84,6 +87,7 @@ def first_feature(feature_matrix: Array | None, x: Float[Array, "n d"], diagonal
             f"feature_matrix must have the shape {identity.shape} and the dtype {x.dtype}: got "
             f"{feature_matrix.shape} and {feature_matrix.dtype}"
         )
+    _check_semidefinite(feature_matrix)
     return Feature(feature_matrix, _power(feature_matrix, 0.5), jnp.ones((), bool))
 
 
@@ -136,14 +140,40 @@ def update_step(
     return Feature(matrix, _power(matrix, 0.5, noise), jnp.all(jnp.isfinite(matrix)) & jnp.any(gram != 0))
 
 
-def check_subset(agop_size: int | None, key: PRNGKeyArray | None, num_rows: int) -> None:
-    """Raises ValueError for a number of rows that cannot be drawn."""
-    if agop_size is None:
+def check_recipe(recipe: Recipe, key: PRNGKeyArray | None, x: Float[Array, "n d"]) -> None:
+    """Raises ValueError for options that no update can use."""
+    if x.ndim == 2 and x.shape[1] == 0:
+        raise ValueError(f"x must have at least 1 column: got shape {x.shape}")
+    if not isinstance(recipe.power, Real) or not 0 < recipe.power < math.inf:
+        raise ValueError(f"power must be a positive finite number: got {recipe.power!r}")
+    if recipe.rescale is not None and not callable(recipe.rescale):
+        raise ValueError(f"rescale must be a function of M such as by_max, or None: got {recipe.rescale!r}")
+    if recipe.agop_size is None:
         return
-    if not 1 <= agop_size <= num_rows:
-        raise ValueError(f"agop_size must lie in 1..{num_rows}, the number of rows: got {agop_size}")
+    if not 1 <= recipe.agop_size <= x.shape[0]:
+        raise ValueError(f"agop_size must lie in 1..{x.shape[0]}, the number of rows: got {recipe.agop_size}")
     if key is None:
         raise ValueError("agop_size draws rows and needs a key: got None; pass key=jax.random.key(seed)")
+
+
+def _check_semidefinite(feature_matrix: Array) -> None:
+    """Raises ValueError for an M to start from that is not symmetric or has no positive eigenvalue."""
+    if not is_concrete(feature_matrix):
+        return
+    matrix = np.asarray(feature_matrix)
+    scale, rounding = np.max(np.abs(matrix)), 1e3 * float(jnp.finfo(matrix.dtype).eps)
+    apart = 0.0 if matrix.ndim == 1 else np.max(np.abs(matrix - matrix.T))
+    if not np.isfinite(scale) or scale == 0 or apart > rounding * scale:
+        raise ValueError(
+            "feature_matrix must be finite, symmetric and not 0: got a largest entry of "
+            f"{scale:g}, and entries that differ from their mirror by up to {apart:g}"
+        )
+    values = matrix if matrix.ndim == 1 else np.linalg.eigvalsh(matrix)
+    if values.min() < -rounding * scale * len(matrix):
+        raise ValueError(
+            f"feature_matrix must be positive semidefinite: got eigenvalues of {values.min():g} to "
+            f"{values.max():g}"
+        )
 
 
 def _subset(key: PRNGKeyArray, iteration: Int[Array, ""] | int, num_rows: int, size: int) -> Int[Array, "b"]:

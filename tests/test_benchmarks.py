@@ -128,7 +128,7 @@ def test_a_fit_of_an_rfm_is_timed_beside_its_peers_and_agrees_with_them(tmp_path
         assert record["test_mse"] == pytest.approx(records[0]["test_mse"], rel=1e-6)
         assert min(record[part] for part in rfm_fit.PARTS) > 0
     printed = capsys.readouterr().out
-    for name, module in (("rfm package", "torch"), ("xRFM, solve", "xrfm")):
+    for name, module in (("rfm's algorithm", "torch"), ("xRFM, solve", "xrfm")):
         is_run = any(record["fit"] == name for record in records)
         assert is_run == (find_spec("torch") is not None and find_spec(module) is not None)
         assert is_run or "not installed, and" in printed

@@ -101,3 +101,40 @@ def test_what_is_no_array_is_refused():
             RFMClassifier.from_arrays(arrays)
         with pytest.raises(ValueError, match=r"got an estimator None of format None"):
             RFMRegressor.from_arrays({})
+
+
+def damaged(change):
+    model = RFMClassifier(num_iters=1)
+    x, labels = problem(model)
+    arrays = model.fit(x, labels).to_arrays()
+    change(arrays)
+    with as_a_user(), pytest.raises(ValueError, match=r"arrays must be whole, as RFMClassifier.to_arrays"):
+        RFMClassifier.from_arrays(arrays)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("options", "options.kernel", "rfm_.class", "rfm_.machine.weights"),
+        *("classes_", "scaler_.class", "n_features_in_"),
+    ],
+)
+def test_a_missing_array_is_told(name):
+    damaged(lambda arrays: arrays.pop(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("options", np.asarray("{")),
+        ("options", np.asarray('{"no_option": 1}')),
+        ("rfm_.class", np.asarray("Evil")),
+        ("rfm_.machine.weights", np.zeros((3, 2))),
+        ("rfm_.machine.weights", np.full((N, 2), np.nan)),
+        ("classes_", np.asarray(["minus"])),
+        ("predict_", np.asarray(1)),
+        ("__class__", np.asarray(1)),
+    ],
+)
+def test_a_damaged_or_foreign_array_is_told(name, value):
+    damaged(lambda arrays: arrays.update({name: value}))

@@ -13,19 +13,15 @@ from dnc_jax import (
     Gaussian,
     KernelMachine,
     Laplace,
-    NumericalError,
     Polynomial,
     by_max,
     by_trace,
     fit_kernel_machine,
     fit_rfm,
     kernel_agop,
-    mean_squared_error,
     median_bandwidth,
     median_scaled,
-    misclassification,
     rfm_iterates,
-    select_rfm,
 )
 from dnc_jax.agop import kernel_agop_core
 from dnc_jax.machine import is_solved
@@ -212,59 +208,20 @@ def test_a_fit_goes_on_from_the_matrix_of_another():
         next(rfm_iterates(Laplace(3.0), x, targets, ridge=1.0, diagonal=True, feature_matrix=matrix))
 
 
-def test_the_best_iterate_is_that_of_the_lowest_held_out_error():
-    (x, targets), held_out = problem(), problem(30, seed=1)
-    options = {"ridge": 1e-3, "power": 2.0, "rescale": by_max}
-    machines = list(islice(rfm_iterates(Laplace(3.0), x, targets, **options), 5))
-    errors = [float(mean_squared_error(m(held_out[0]), held_out[1])) for m in machines]
-    iterates = rfm_iterates(Laplace(3.0), x, targets, **options)
-    best, history = select_rfm(iterates, (x, targets), num_iters=4, validation=held_out)
-    np.testing.assert_allclose(history.validation_errors, errors, rtol=1e-12)
-    assert history.best == int(np.argmin(errors))
-    np.testing.assert_array_equal(best.machine.weights, machines[history.best].machine.weights)
-    np.testing.assert_allclose(history.feature_matrices, [m.feature_matrix for m in machines], rtol=1e-12)
-    true = [np.linalg.eigvalsh(m.feature_matrix)[::-1] for m in machines]
-    np.testing.assert_allclose(history.spectra, true, rtol=1e-7, atol=1e-9)
-
-
-def test_patience_ends_a_fit_and_keeps_the_best():
-    (x, targets), held_out = problem(), problem(30, seed=1)
-    # The machines come from a list, so that the errors are known: they fall once, then rise.
-    machines = list(islice(rfm_iterates(Laplace(3.0), x, targets, ridge=1e-3), 4))
-    order = sorted(machines, key=lambda m: float(mean_squared_error(m(held_out[0]), held_out[1])))
-    series = [order[1], order[0], order[2], order[3], order[3]]
-    best, history = select_rfm(series, (x, targets), num_iters=4, validation=held_out, patience=2)
-    assert history.best == 1
-    assert best is order[0]
-    assert history.train_errors.shape == (4,)
-    last, history = select_rfm(series, (x, targets), num_iters=4)
-    assert last is order[3]
-    assert history.best == 4
-    assert history.validation_errors is None
-
-
-def test_misclassification_is_of_the_largest_output_or_of_the_sign():
-    predictions = jnp.asarray([[0.2, 0.1], [0.1, 0.3], [0.5, 0.4]])
-    assert float(misclassification(predictions, jnp.asarray([[1.0, -1], [1, -1], [-1, 1]]))) == 2 / 3
-    signs = jnp.asarray([[1.0], [-1], [1]])
-    assert float(misclassification(jnp.asarray([[0.1], [0.2], [3.0]]), signs)) == 1 / 3
-
-
-@pytest.mark.parametrize("num_rows", [3, 49, 1861])
-def test_all_wrong_is_exactly_one(num_rows):
-    ones = jnp.ones((num_rows, 1))
-    assert float(jax.jit(misclassification)(ones, -ones)) == 1
-    assert float(jax.jit(misclassification)(ones, ones)) == 0
-
-
-def refused(match, error=ValueError, **options):
+def refused(match, error=ValueError, scale=1.0, **options):
     x, targets = problem()
+    targets = scale * targets
     with as_a_user(), pytest.raises(error, match=match):
         fit_rfm(Laplace(3.0), x, targets, **{"ridge": 1e-2, "num_iters": 1} | options)
 
 
 def test_what_no_fit_can_use_is_refused():
     refused(r"num_iters must be at least 0 AGOP updates: got -1", num_iters=-1)
+    refused(r"num_iters must be at least 0 AGOP updates: got 1.5", num_iters=1.5)
+    for power in (0.0, -1.0, float("nan"), "a"):
+        refused(r"power must be a positive finite number", power=power)
+    refused(r"rescale must be a function of M such as by_max, or None: got 'max'", rescale="max")
+    refused(r"squares of targets of up to .* are out of the range", FitError, scale=1e200)
     refused(r"agop_size must lie in 1..40, the number of rows: got 41", agop_size=41)
     refused(r"agop_size draws rows and needs a key: got None", agop_size=3)
     refused(r"sample_weights must be a vector of 40 numbers", sample_weights=jnp.ones(3))
@@ -272,19 +229,6 @@ def test_what_no_fit_can_use_is_refused():
         r"sample_weights must be positive finite numbers: got 0 to 1; leave",
         sample_weights=jnp.ones(40).at[3].set(0),
     )
-    x, targets = problem()
-    machines = rfm_iterates(Laplace(3.0), x, targets, ridge=1e-2)
-    with pytest.raises(ValueError, match=r"patience must be at least 1 update and needs validation points"):
-        select_rfm(machines, (x, targets), num_iters=2, patience=1)
-    with pytest.raises(ValueError, match=r"validation points must be finite: got 1 NaN"):
-        select_rfm(machines, (x, targets), num_iters=2, validation=(x.at[0, 0].set(jnp.nan), targets))
-
-
-def test_an_error_that_is_not_finite_is_told():
-    x, targets = problem()
-    machines = rfm_iterates(Laplace(3.0), x, targets, ridge=1e-2)
-    with pytest.raises(NumericalError, match=r"the training error of iteration 0 must be finite: got nan"):
-        select_rfm(machines, (x, targets), num_iters=1, error=lambda a, _: jnp.sum(a) * jnp.nan)
 
 
 def test_weights_of_rows_need_a_number_for_each_and_a_closed_form():
@@ -295,6 +239,31 @@ def test_weights_of_rows_need_a_number_for_each_and_a_closed_form():
     other = KernelMachine(lambda a, b: Gaussian(2.0)(a, b), x, targets)
     with as_a_user(), pytest.raises(TypeError, match=r"row_weights need a kernel with gradient_terms"):
         kernel_agop_core(other, row_weights=jnp.ones(40))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (jnp.full((D, D), jnp.nan), r"finite, symmetric and not 0: got a largest entry of nan"),
+        (jnp.zeros((D, D)), r"finite, symmetric and not 0: got a largest entry of 0"),
+        (jnp.eye(D).at[0, 1].set(0.5), r"differ from their mirror by up to 0.5"),
+        (-jnp.eye(D), r"positive semidefinite: got eigenvalues of -1 to -1"),
+    ],
+)
+def test_a_matrix_that_no_fit_can_start_from_is_refused(matrix, message):
+    refused(message, feature_matrix=matrix)
+
+
+def test_points_without_columns_are_refused():
+    x, targets = problem()
+    with as_a_user(), pytest.raises(ValueError, match=r"x must have at least 1 column: got shape \(40, 0\)"):
+        fit_rfm(Laplace(3.0), x[:, :0], targets, ridge=1e-2, num_iters=1)
+
+
+def test_only_a_kernel_with_a_bandwidth_is_adapted():
+    x, targets = problem()
+    with as_a_user(), pytest.raises(ValueError, match=r"only a Laplace or Gaussian kernel has a bandwidth"):
+        fit_rfm(Polynomial(2), x, targets, ridge=1e-2, num_iters=1, adapt_kernel=median_scaled)
 
 
 def test_an_error_names_the_iteration():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from numbers import Real
 from typing import Any, TypeAlias, TypeVar, cast
 
 import jax
@@ -89,6 +90,8 @@ def kernel_of(kernel: object, bandwidth: object, default: float) -> Kernel:
         ValueError: If there is no such kernel, or a bandwidth other than the default cannot matter.
     """
     if isinstance(kernel, str) and kernel in WITH_BANDWIDTH:
+        if isinstance(bandwidth, bool) or not isinstance(bandwidth, Real):
+            raise ValueError(f"bandwidth must be a positive number: got {bandwidth!r}")
         return WITH_BANDWIDTH[kernel](bandwidth)
     if isinstance(bandwidth, str) or bandwidth != default:
         _check_known(kernel)

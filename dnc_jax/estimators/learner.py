@@ -38,6 +38,7 @@ MEDIAN_POINTS = 1000
 class RFMLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavableEstimator):
     """The options of `RFMRegressor` and `RFMClassifier`, and what does not depend on what is predicted."""
 
+    _fitted = "rfm_"
     rfm_: RFM
     n_features_in_: int
 
@@ -150,6 +151,7 @@ class RFMLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavableEstim
 
     def _options(self, num_rows: int, random: np.random.RandomState) -> dict[str, Any]:
         """Returns the options of `fit_rfm` and of `rfm_iterates`."""
+        self._check_options()
         return {
             "kernel": kernel_of(self.kernel, self.bandwidth, BANDWIDTH),
             "ridge": self.ridge,
@@ -161,6 +163,17 @@ class RFMLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavableEstim
             "agop_size": self.agop_size,
             "key": None if self.agop_size is None else key_from(random),
         }
+
+    def _check_options(self) -> None:
+        for name in ("centered", "diagonal", "adapt_bandwidth", "warm_start"):
+            if not isinstance(getattr(self, name), bool | np.bool):
+                raise ValueError(f"{name} must be True or False: got {getattr(self, name)!r}")
+        for name in ("ridge", "power"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ValueError(f"{name} must be a number: got {value!r}")
+        if self.patience is not None and not isinstance(self.patience, Integral):
+            raise ValueError(f"patience must be a whole number of updates, or None: got {self.patience!r}")
 
     def _adapt_kernel(self, num_rows: int, random: np.random.RandomState) -> AdaptKernel | None:
         if not self.adapt_bandwidth:

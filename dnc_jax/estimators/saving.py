@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeAlias
 
+import jax
 import numpy as np
 from jaxtyping import Shaped
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 
 from dnc_jax.deep_rfm import DeepRFM, DeepRFMLayer
+from dnc_jax.estimators.inputs import precision, predictions
 from dnc_jax.estimators.scaling import Standardized, UnitRows, Unscaled
 from dnc_jax.features import FourierFeatures, ReLUFeatures
 from dnc_jax.kernels import NTK, Gaussian, Laplace, Polynomial
@@ -22,6 +24,11 @@ from dnc_jax.rfm import RFM
 Arrays: TypeAlias = dict[str, Shaped[np.ndarray, "..."]]
 
 FORMAT = 1
+# What a fit leaves behind.
+STATE = {
+    *("rfm_", "deep_rfm_", "scaler_", "classes_", "is_single_output_"),
+    *("n_features_in_", "feature_names_in_"),
+}
 NODES: dict[str, Any] = {
     node.__name__: node
     for node in (
@@ -33,7 +40,9 @@ NODES: dict[str, Any] = {
 
 
 class SavableEstimator(BaseEstimator):
-    """`to_arrays` and `from_arrays` of an estimator."""
+    """`to_arrays` and `from_arrays` of an estimator, whose attribute `_fitted` names its machine."""
+
+    _fitted: str
 
     def to_arrays(self) -> Arrays:
         """Returns all that prediction needs, and the options, as arrays of numbers and of strings.
@@ -64,21 +73,57 @@ class SavableEstimator(BaseEstimator):
         """Returns the estimator whose `to_arrays` these are; it predicts the same numbers.
 
         Raises:
-            ValueError: If they are those of another class or of another format.
+            ValueError: If they are those of another class or of another format, or not whole.
         """
-        found = tuple(arrays[key].item() if key in arrays else None for key in ("estimator", "format"))
+        found = tuple(arrays[key].tolist() if key in arrays else None for key in ("estimator", "format"))
         if found != (cls.__name__, FORMAT):
             raise ValueError(
                 f"arrays must be those of {cls.__name__}.to_arrays, format {FORMAT}: got an estimator "
                 f"{found[0]} of format {found[1]}"
             )
+        try:
+            estimator = cls._restored(arrays)
+            check_whole(estimator, cls._fitted)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"arrays must be whole, as {cls.__name__}.to_arrays made them: got {reason}; save the "
+                "estimator again"
+            ) from error
+        return estimator
+
+    @classmethod
+    def _restored(cls, arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> Self:
         options = json.loads(arrays["options"].item()) | {"kernel": decode("options.kernel", arrays)}
         estimator = cls(**options)
-        for name in sorted({key.split(".")[0] for key in arrays if key.split(".")[0].endswith("_")}):
+        names = {key.split(".")[0] for key in arrays} - {"format", "estimator", "options"}
+        for name in sorted(names):
+            if name not in STATE:
+                raise ValueError(f"{name}, which is no attribute of a fitted estimator")
             value = decode(name, arrays, as_numbers=f"{name}.class" not in arrays)
             # scikit-learn compares names of columns as objects.
             setattr(estimator, name, value.astype(object) if name == "feature_names_in_" else value)
         return estimator
+
+
+def check_whole(estimator: Any, fitted: str) -> None:  # noqa: ANN401
+    """Raises if an estimator lacks what prediction needs, or holds numbers that are not finite.
+
+    Raises:
+        ValueError, TypeError, AttributeError: It says what is missing, or which shapes do not fit.
+    """
+    model, scaler = getattr(estimator, fitted), estimator.scaler_
+    leaves = jax.tree.leaves((model, scaler))
+    if not all(np.all(np.isfinite(leaf)) for leaf in leaves):
+        raise ValueError("numbers that are not finite")
+    dtype = jax.tree.leaves(model)[0].dtype
+    row = jax.ShapeDtypeStruct((1, estimator.n_features_in_), dtype)
+    with precision(dtype):
+        outputs = jax.eval_shape(predictions, scaler, model, row)
+    classes = getattr(estimator, "classes_", None)
+    if is_classifier(estimator) and (classes is None or len(classes) != outputs.shape[1]):
+        count = None if classes is None else len(classes)
+        raise ValueError(f"{count} classes for a machine of {outputs.shape[1]} outputs")
 
 
 def encode(name: str, value: Any) -> Arrays:  # noqa: ANN401

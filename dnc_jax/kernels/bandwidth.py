@@ -65,6 +65,11 @@ def median_scaled(
 
     As adapt_kernel of a recursive feature machine it follows the scale that M gives to distances; beyond
     max_points rows bind a key with functools.partial.
+
+    Raises:
+        ValueError: If the kernel has no bandwidth. And what `median_bandwidth` raises.
     """
+    if not isinstance(kernel, Laplace | Gaussian):
+        raise ValueError(f"only a Laplace or Gaussian kernel has a bandwidth to scale: got {kernel!r}")
     scale = median_bandwidth(x, max_points=max_points, key=key)
     return dataclasses.replace(kernel, bandwidth=kernel.bandwidth * scale)

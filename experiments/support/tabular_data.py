@@ -3,7 +3,8 @@
     <task>/<task>_R.dat                              a heading, then number, features and class, tab separated
     <task>/<task>_train_R.dat, <task>_test_R.dat     instead of it, where a test set was given
     <task>/conxuntos.dat                             tuning split: two lines of 0-based rows, train and test
-    <task>/conxuntos_kfold.dat                       eight lines: train and test of four folds
+    <task>/conxuntos_kfold.dat                       eight lines: train and test of four folds, whose
+                                                     test rows are random quarters that overlap
 
 References:
     Fernandez-Delgado, Cernadas, Barro and Amorim (2014), JMLR 15.
@@ -20,6 +21,7 @@ from jaxtyping import Float, Int
 TUNING, FOLDS = "conxuntos.dat", "conxuntos_kfold.dat"
 SUFFIX = "_R.dat"
 NUM_FOLDS = 4
+CLASS_HEADINGS = ("clase", "estado")
 # A column standardized with either divisor, n or n - 1, and written with six digits passes.
 MEAN_TOLERANCE, STD_TOLERANCE = 1e-2, 0.1
 
@@ -156,6 +158,10 @@ def standardized(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 def _read_table(path: Path) -> Float[np.ndarray, "n w"]:
     lines = _lines(path)
     width = len(lines[0].split("\t")) if lines else 0
+    if lines and lines[0].split("\t")[-1].strip().strip('"') not in CLASS_HEADINGS:
+        raise TaskError(
+            f"{path.name} has no column of classes: the heading must end with one of {CLASS_HEADINGS}"
+        )
     if len(lines) < 2 or width < 3:
         raise TaskError(f"{path.name} has {len(lines)} lines of {width} columns: expected a heading and rows")
     rows = []
@@ -171,6 +177,9 @@ def _read_table(path: Path) -> Float[np.ndarray, "n w"]:
     if not np.all(np.isfinite(table)):
         line = 2 + int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
         raise TaskError(f"{path.name}, line {line}: a value is not finite")
+    if not np.all(table[:, -1] == np.round(table[:, -1])):
+        line = 2 + int(np.flatnonzero(table[:, -1] != np.round(table[:, -1]))[0])
+        raise TaskError(f"{path.name}, line {line}: the class {table[line - 2, -1]:g} is no whole number")
     return table
 
 

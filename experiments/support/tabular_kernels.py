@@ -158,7 +158,8 @@ def updated_root(
 ) -> tuple[Float[Array, "d d"], Bool[Array, ""]]:
     """Returns the root of M, the AGOP in x of a machine on x @ root, and whether M is neither 0 nor NaN.
 
-    M is the mean over all rows of the sum over classes, as in `fit_rfm` without rescaling.
+    M is the mean over all rows of the sum over classes, as in `fit_rfm` without
+    rescaling; eigenvalues of M that are rounding are kept.
     """
     gram, _ = kernel_agop_core(KernelMachine(kernel, rooted, weights), row_weights=counts)
     matrix = matmul(root, matmul(gram, root))

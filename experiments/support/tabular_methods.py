@@ -1,8 +1,8 @@
 """The methods of the tabular benchmark: their grids, how they are tuned, how the chosen one is evaluated.
 
 A point of a grid is chosen by its accuracy on the tuning split. Many are equal there, on small tasks most: of
-those, kernel methods take the one of the smallest mean squared error, the others, which have none, the first
-in the order in which the grid is printed.
+those, kernel methods take the one of the smallest mean squared error. scikit-learn's search has no second
+measure: of its methods the first in the order in which the grid is printed is taken, where defaults stand.
 
 References:
     Radhakrishnan, Beaglehole, Pandit and Belkin (2024), Science 383: grid and protocol of RFM. Which of equal

@@ -85,7 +85,10 @@ def say_seconds(outcomes: Sequence[Outcome]) -> None:
     methods = {method: 0.0 for outcome in outcomes for method in outcome.seconds}
     for method in methods:
         methods[method] = sum(outcome.seconds.get(method, 0.0) for outcome in outcomes)
-    say("\nseconds of one thread: " + ", ".join(f"{name} {total:.1f}" for name, total in methods.items()))
+    say(
+        "\nseconds of one thread (what methods share counts for the first of them): "
+        + ", ".join(f"{name} {total:.1f}" for name, total in methods.items())
+    )
 
 
 def _save(run: Run, table: Table, standings: Sequence[Standing]) -> None:

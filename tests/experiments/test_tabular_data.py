@@ -177,3 +177,15 @@ def test_the_digest_tells_every_change(tmp_path):
         rewrite(folder / name, lambda s: s + "\n")
         digests.add(read(folder).digest)
     assert len(digests) == 4
+
+
+def test_a_column_that_holds_no_classes_is_named(tmp_path):
+    folder = write_task(tmp_path, "one")
+    path = folder / "one_R.dat"
+    rewrite(path, lambda text: text.replace("clase", "f4", 1))
+    with pytest.raises(TaskError, match=r"one_R.dat has no column of classes: the heading must end with"):
+        read(folder)
+    write_table(path, *points(24, 3, 0))
+    rewrite(path, lambda text: text.rstrip("\n").rpartition("\t")[0] + "\t0.5\n")
+    with pytest.raises(TaskError, match=r"one_R.dat, line 25: the class 0.5 is no whole number"):
+        read(folder)

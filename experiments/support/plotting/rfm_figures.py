@@ -132,7 +132,11 @@ def setting(config: dict[str, Any]) -> str:
     """Returns what was learned from what, and how, in one line."""
     bandwidth = f" (bandwidth {config['bandwidth']:g})" if "bandwidth" in config else ""
     where = f"p = {config['prime']}" if "prime" in config else f"d = {config['dim']}"
-    seeds = f"{len(config['seeds'])} seeds, mean and range" if len(config["seeds"]) > 1 else "one seed"
+    seeds = (
+        f"{len(config['seeds'])} seeds, mean and range"
+        if len(config["seeds"]) > 1
+        else f"seed {config['seeds'][0]}"
+    )
     return (
         f"n = {config['num_train']:,}, {where}, {config['kernel']} kernel{bandwidth}, ridge "
         f"{config['ridge']:g}, {config['precision']}, {seeds}"
@@ -155,6 +159,9 @@ def _draw_panel(axes: Axes, records: Records, panel: Panel, column: Cell, first:
             style = (line.color or color, line.marker if line.color else marker)
             table += _draw_line(axes, records.rows, line, cell, style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Of all panels alike: M = I of iteration 0 has no top eigenvectors, and no point in theirs.
+    last = records.config.get("num_iters", 1)
+    axes.set_xlim(-0.05 * last, 1.05 * last)
     axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
     drawn = [float(str(row["mean"])) for row in table]
     if panel.kind == "percent":

@@ -97,6 +97,8 @@ def _draw(axes: Axes, matrix: np.ndarray, title: str, operation: Operation | Non
     axes.spines[:].set_visible(True)
     axes.spines[:].set_linewidth(0.5)
     axes.tick_params(labelsize=8)
+    if operation is None:
+        axes.set_xlabel("coordinate", fontsize=8)
     if operation is not None:
         half = len(matrix) // 2
         axes.axhline(half - 0.5, color="#4d4d4d", linewidth=0.6)
