@@ -201,11 +201,12 @@ def made_rows(metric, by_seed):
 def test_published_values_stand_beside_the_mean_and_the_range_of_the_seeds():
     settings = rfm_options.resolved("low_rank", {})
     _, published = rfm_options.PUBLISHED["low_rank"]
-    made = made_rows("test_mean_squared_error", [[1.3 * value for value in published], published])
-    text = "\n".join(rfm_table.published_lines("low_rank", settings, made))
-    assert "15.0% of the published value at most" in text
-    assert [line.split()[0] for line in text.splitlines()[2:4]] == ["lowest", "highest"]
-    assert f"{1.3 * published[5]:.6g}" in text.splitlines()[3]
+    found = [[factor * value for value in published] for factor in (1.5, 1.03, 1.0)]
+    lines = rfm_table.published_lines("low_rank", settings, made_rows("test_mean_squared_error", found))
+    assert [line.split()[0] for line in lines[1:5]] == ["median", "lowest", "highest", "published:"]
+    assert f"{1.5 * published[5]:.6g}" in lines[3]
+    assert lines[5].endswith("mean 0.0022 (17.7% at most), median 0.00037 (3.0% at most)")
+    made = made_rows("test_mean_squared_error", found[:1])
     assert rfm_table.published_lines("low_rank", settings | {"ridge": 1.0}, made) == []
 
 
