@@ -294,10 +294,7 @@ def test_shapes_that_do_not_fit_are_refused():
         pytest.raises(ValueError, match=r"weights and initial_weights must have one shape: got"),
     ):
         centered_nfa_correlation(w, w.T, m)
-    with (
-        as_a_user(),
-        pytest.raises(ValueError, match=r"weights must be a matrix of floats: got shape \(6,\)"),
-    ):
+    with as_a_user(), pytest.raises(ValueError, match=r"weights must be a matrix of floats: got shape"):
         nfm(w[:, 0])
     with as_a_user(), pytest.raises(ValueError, match=r"features \(n, d\) and weights \(d, p\) must fit"):
         svd_stages(w, w, jnp.tanh)

@@ -297,19 +297,3 @@ def test_options_out_of_range_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         deep_rfm.main(dataclasses.replace(SMALL, workdir=tmp_path, **changes))
     assert not list(tmp_path.iterdir())
-
-
-def test_contradicting_duplicates_are_named_where_there_is_no_ridge(tmp_path, monkeypatch):
-    images = deep_rfm.data.load("digits")
-    copies, labels = images.train.images.copy(), images.train.labels.copy()
-    copies[labels <= 1] = copies[labels == 0][0]
-    doubled = dataclasses.replace(images, train=dataclasses.replace(images.train, images=copies))
-    monkeypatch.setattr(deep_rfm.data, "load", lambda *_, **__: doubled)
-    with pytest.raises(ValueError, match=r"repeat another one with a different label.*use --ridge=1e-3"):
-        run(tmp_path, ridge=0.0)
-
-
-def test_too_little_memory_is_explained_before_it_happens(tmp_path, monkeypatch):
-    monkeypatch.setattr(deep_rfm.devices, "free_bytes", lambda _: 10_000)
-    with pytest.raises(ValueError, match=r"not enough memory: about .* use --num-train=\d+"):
-        run(tmp_path)

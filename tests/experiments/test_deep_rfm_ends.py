@@ -79,3 +79,19 @@ def test_a_plan_beyond_memory_tells_its_time_and_only_what_would_fit():
         estimate.cost(size, 2, 1, float64, int(0.7 * needed))
     with pytest.raises(estimate.MemoryEstimateError, match=r"use --num-train=\d+\ntime: about"):
         estimate.cost(size, 2, 1, float64, int(0.3 * needed))
+
+
+def test_contradicting_duplicates_are_named_where_there_is_no_ridge(tmp_path, monkeypatch):
+    images = deep_rfm.data.load("digits")
+    copies, labels = images.train.images.copy(), images.train.labels.copy()
+    copies[labels <= 1] = copies[labels == 0][0]
+    doubled = dataclasses.replace(images, train=dataclasses.replace(images.train, images=copies))
+    monkeypatch.setattr(deep_rfm.data, "load", lambda *_, **__: doubled)
+    with pytest.raises(ValueError, match=r"repeat another one with a different label.*use --ridge=1e-3"):
+        run(tmp_path, ridge=0.0)
+
+
+def test_too_little_memory_is_explained_before_it_happens(tmp_path, monkeypatch):
+    monkeypatch.setattr(deep_rfm.devices, "free_bytes", lambda _: 10_000)
+    with pytest.raises(ValueError, match=r"not enough memory: about .* use --num-train=\d+"):
+        run(tmp_path)

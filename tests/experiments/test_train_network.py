@@ -283,13 +283,6 @@ def test_the_first_epoch_without_an_error_is_measured_and_falls_are_recorded(tmp
     assert f"began at epoch {begun}" in capsys.readouterr().out
 
 
-def test_reference_values_are_for_presets_as_they_are():
-    preset = train_network.PRESETS["mnist"]
-    assert "PyTorch" in train_network.reference(dataclasses.replace(preset, seeds=(7,)))[0]
-    assert train_network.reference(dataclasses.replace(preset, learning_rate=1.0)) == []
-    assert train_network.reference(SMALL) == []
-
-
 def test_a_plan_without_held_out_images_counts_all_of_them(capsys):
     config = train_network.Config(dataset="mnist", held_out=False, dry_run=True)
     assert train_network.main(config) is None

@@ -1,10 +1,13 @@
 """What a training run says of itself: the terminal phase, which stage dominates, reference values."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from experiments import train_network
 from experiments.support.plotting.style import StageStyle
 from experiments.support.plotting.training_drawing import draw_lines
 from experiments.support.reference import TRAININGS, reference_lines
@@ -109,3 +112,10 @@ def test_a_line_has_no_point_of_one_seed_among_means_of_two():
     table = draw_lines(axes, rows, "epoch", StageStyle("#000000", "o", "", ""), metric="nc1")
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[0, 3], [9, 1.5]])
     assert [(row["epoch"], row["num_seeds"]) for row in table] == [(0, 2), (4, 1), (9, 2)]
+
+
+def test_reference_values_are_for_presets_as_they_are():
+    preset = train_network.PRESETS["mnist"]
+    assert "PyTorch" in train_network.reference(dataclasses.replace(preset, seeds=(7,)))[0]
+    assert train_network.reference(dataclasses.replace(preset, learning_rate=1.0)) == []
+    assert train_network.reference(train_network.Config(epochs=1)) == []
