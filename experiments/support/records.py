@@ -112,6 +112,17 @@ def to_lines(rows: Iterable[Row]) -> str:
     return "".join(lines)
 
 
+def read_run(workdir: Path) -> tuple[dict[str, Any], list[Row]]:
+    """Returns the configuration and the rows of a run.
+
+    Raises:
+        OSError, ValueError: If a file is missing or damaged.
+    """
+    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return config, [json.loads(line) for line in lines]
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes an indented JSON file atomically."""
     write_atomically(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))

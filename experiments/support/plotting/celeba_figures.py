@@ -1,12 +1,10 @@
 """Figures of `experiments.celeba`, drawn from its records alone: what M looks at, and what it is worth."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -16,10 +14,10 @@ from matplotlib.ticker import PercentFormatter
 
 from experiments.support.checkpoint import load_arrays
 from experiments.support.plotting.first_layer import signed_image
-from experiments.support.plotting.style import STYLE, new_figure, set_headline
+from experiments.support.plotting.style import new_figure, set_headline
 from experiments.support.plotting.variant_figures import PALETTE
-from experiments.support.plotting.writing import write_figure
-from experiments.support.records import RecordsError, Row
+from experiments.support.plotting.writing import write_figures
+from experiments.support.records import RecordsError, Row, read_run
 
 # Rows of pictures: the array, and what the label says.
 PICTURES = (
@@ -50,17 +48,13 @@ def draw_figures(workdir: Path) -> list[Path]:
     Raises:
         RecordsError: If a record is missing or damaged.
     """
-    records = read_records(workdir)
-    with matplotlib.rc_context(STYLE):
-        drawn = {name: draw(records) for name, draw in FIGURES.items()}
-        return [write_figure(workdir / "figures", name, *parts) for name, parts in drawn.items()]
+    return write_figures(workdir / "figures", read_records(workdir), FIGURES)
 
 
 def read_records(workdir: Path) -> Records:
     """Returns the records of a run; raises RecordsError if they cannot be read."""
     try:
-        config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-        rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
+        config, rows = read_run(workdir)
         folder = workdir / "arrays"
         images = {name: load_arrays(folder / f"{name}.npz") for name in config["attributes"]}
     except (OSError, ValueError) as error:

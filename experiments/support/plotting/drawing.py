@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from dnc_jax import NumericalError
@@ -19,8 +18,7 @@ from experiments.support.plotting.reading import (
     recorded_layers,
 )
 from experiments.support.plotting.seed_summary import curve_table, curves, require_metrics
-from experiments.support.plotting.style import STYLE
-from experiments.support.plotting.writing import write_figure
+from experiments.support.plotting.writing import write_figures
 from experiments.support.records import Run
 
 Table = list[dict[str, object]]
@@ -36,10 +34,7 @@ def draw_figures(workdir: Path) -> list[Path]:
     Raises:
         RecordsError: A record is missing or damaged.
     """
-    with matplotlib.rc_context(STYLE):
-        # All are drawn before the first is written, so that a damaged record leaves the old figures together.
-        drawn = {name: draw(workdir) for name, draw in FIGURES.items()}
-        return [write_figure(workdir / "figures", name, *parts) for name, parts in drawn.items()]
+    return write_figures(workdir / "figures", workdir, FIGURES)
 
 
 @contextmanager

@@ -1,12 +1,10 @@
 """Figures of `experiments.rfm`, drawn from its records alone: curves by iteration, and M as a picture."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,10 +13,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from experiments.support.checkpoint import load_arrays
 from experiments.support.plotting.rfm_matrices import feature_matrices
-from experiments.support.plotting.style import STYLE, new_figure, set_headline
+from experiments.support.plotting.style import new_figure, set_headline
 from experiments.support.plotting.variant_figures import PALETTE
-from experiments.support.plotting.writing import write_figure
-from experiments.support.records import RecordsError, Row
+from experiments.support.plotting.writing import write_figures
+from experiments.support.records import RecordsError, Row, read_run
 from experiments.support.rfm_options import Cell, cell_name, cells, operation_of
 from experiments.support.rfm_table import has_classes
 
@@ -60,17 +58,13 @@ def draw_figures(workdir: Path) -> list[Path]:
     Raises:
         RecordsError: If a record is missing or damaged.
     """
-    records = read_records(workdir)
-    with matplotlib.rc_context(STYLE):
-        drawn = {name: draw(records) for name, draw in FIGURES.items()}
-        return [write_figure(workdir / "figures", name, *parts) for name, parts in drawn.items()]
+    return write_figures(workdir / "figures", read_records(workdir), FIGURES)
 
 
 def read_records(workdir: Path) -> Records:
     """Returns the records of a run; raises RecordsError if they cannot be read."""
     try:
-        config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-        rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
+        config, rows = read_run(workdir)
         folder = workdir / "arrays"
         arrays = [(cell, load_arrays(folder / f"{cell_name(cell)}.npz")) for cell in cells(config)]
     except (OSError, ValueError) as error:

@@ -1,18 +1,16 @@
 """Figures of a network's training, drawn from its records alone."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dnc_jax.training import TrainingError
 from experiments.support.checkpoint import CheckpointError, load_arrays
 from experiments.support.plotting.reading import STAGES
-from experiments.support.plotting.style import STAGE_STYLES, STYLE, StageStyle, layer_ticks, new_figure
+from experiments.support.plotting.style import STAGE_STYLES, StageStyle, layer_ticks, new_figure
 from experiments.support.plotting.training_drawing import (
     LABELS,
     Records,
@@ -25,8 +23,8 @@ from experiments.support.plotting.training_drawing import (
     stage_handles,
 )
 from experiments.support.plotting.training_geometry import class_mean_cosines, papyan_set, simplex_projection
-from experiments.support.plotting.writing import write_figure
-from experiments.support.records import RecordsError, Run
+from experiments.support.plotting.writing import write_figures
+from experiments.support.records import RecordsError, Run, read_run
 from experiments.support.training_story import layers_by_verdict, stage_means, stage_verdict
 
 ANSATZ = {
@@ -59,10 +57,7 @@ def draw_figures(workdir: Path) -> list[Path]:
     Raises:
         RecordsError: If a record is missing or damaged.
     """
-    records = read_records(workdir)
-    with matplotlib.rc_context(STYLE):
-        drawn = {name: draw(records) for name, draw in FIGURES.items()}
-        return [write_figure(workdir / "figures", name, *parts) for name, parts in drawn.items()]
+    return write_figures(workdir / "figures", read_records(workdir), FIGURES)
 
 
 def read_records(workdir: Path) -> Records:
@@ -72,8 +67,7 @@ def read_records(workdir: Path) -> Records:
         RecordsError: If a file is missing or damaged.
     """
     try:
-        config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-        rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
+        config, rows = read_run(workdir)
         measured = sorted({row["epoch"] for row in rows if row["metric"] == "nc1"})
         paths = {epoch: Run(workdir).epoch_arrays(epoch) for epoch in measured}
         arrays = {epoch: load_arrays(path) for epoch, path in paths.items() if path.exists()}

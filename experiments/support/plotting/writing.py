@@ -2,14 +2,33 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from experiments.support.atomic import make_folder, write_atomically
+from experiments.support.plotting.style import STYLE
+
+Source = TypeVar("Source")
 
 _DPI = 150
+
+
+def write_figures(
+    folder: Path,
+    source: Source,
+    figures: Mapping[str, Callable[[Source], tuple[Figure, Sequence[Mapping[str, object]]]]],
+) -> list[Path]:
+    """Returns the paths of the png files drawn from a source, each by its name, as `write_figure` does.
+
+    All are drawn before the first is written, so that a damaged record leaves the old figures together.
+    """
+    with matplotlib.rc_context(STYLE):
+        drawn = {name: draw(source) for name, draw in figures.items()}
+        return [write_figure(folder, name, *parts) for name, parts in drawn.items()]
 
 
 def write_figure(folder: Path, name: str, figure: Figure, table: Sequence[Mapping[str, object]]) -> Path:
