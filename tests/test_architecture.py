@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "dnc_jax").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 MAX_FILE_LINES = 300
 MAX_BODY_LINES = 40
@@ -95,7 +96,7 @@ def test_only_public_jax(path):
     assert "_src" not in path.read_text()
 
 
-@pytest.mark.parametrize("path", LIBRARY + EXPERIMENTS + BENCHMARKS, ids=named)
+@pytest.mark.parametrize("path", LIBRARY + EXPERIMENTS + BENCHMARKS + TESTS, ids=named)
 def test_files_and_functions_are_short(path):
     assert path.name not in FORBIDDEN_NAMES
     assert len(path.read_text().splitlines()) <= MAX_FILE_LINES, named(path)
