@@ -8,7 +8,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,11 +19,10 @@ from dnc_jax import (
     Polynomial,
     by_max,
     by_trace,
-    fit_kernel_machine,
+    fit_rfm,
     psd_power,
     rfm_iterates,
 )
-from dnc_jax.rfm_steps import apply_root
 from experiments.support import checkpoint, rfm_measures
 from experiments.support.modular import random_circulant
 from experiments.support.records import Row, Run, to_lines
@@ -113,7 +111,8 @@ def iterates(session: Session, seed: int, points: Points) -> Iterator[RFM]:
         assert operation is not None
         drawn = jnp.asarray(random_circulant(seed, settings["prime"], operation), session.dtype)
         fixed = (jnp.eye(x.shape[1], dtype=x.dtype), psd_power(drawn, settings["power"]))
-        return (with_fixed_matrix(kernel, points, settings["ridge"], matrix) for matrix in fixed)
+        fit = partial(fit_rfm, kernel, x, targets, ridge=settings["ridge"], num_iters=0)
+        return (fit(feature_matrix=matrix) for matrix in fixed)
     return rfm_iterates(
         kernel,
         x,
@@ -123,17 +122,6 @@ def iterates(session: Session, seed: int, points: Points) -> Iterator[RFM]:
         power=settings["power"],
         rescale=RESCALES[settings["rescale"]],
     )
-
-
-def with_fixed_matrix(kernel: Kernel, points: Points, ridge: float, matrix: jax.Array) -> RFM:
-    """Returns the machine on x M^(1/2) for a given M.
-
-    Raises:
-        FitError: If the system is singular.
-    """
-    root = psd_power(matrix, 0.5)
-    machine = fit_kernel_machine(kernel, apply_root(points.train_x, root), points.train_targets, ridge=ridge)
-    return RFM(machine, matrix, root)
 
 
 def kernel_of(settings: Settings) -> Kernel:
