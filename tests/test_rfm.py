@@ -132,6 +132,15 @@ def test_an_agop_of_some_rows_is_that_of_a_seeded_subset():
     assert np.abs(one.feature_matrix - whole.feature_matrix).max() > 1e-4
 
 
+def test_rows_that_are_drawn_keep_their_weights():
+    x, targets = problem()
+    fit = partial(fit_rfm, Laplace(3.0), x, targets, ridge=1e-2, num_iters=1)
+    weights = jnp.linspace(0.2, 3.0, N)
+    drawn = fit(agop_size=N, key=jax.random.key(0), sample_weights=weights)
+    whole = fit(sample_weights=weights)
+    np.testing.assert_allclose(drawn.feature_matrix, whole.feature_matrix, rtol=1e-12, atol=1e-14)
+
+
 def test_an_adapted_bandwidth_follows_the_median_distance():
     x, targets = problem()
     options = {"ridge": 1e-2, "num_iters": 2}
