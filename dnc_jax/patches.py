@@ -1,0 +1,87 @@
+"""Patches of images, and what a convolution does to a quantity that each of its positions has."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+PADDINGS = ("valid", "same")
+
+
+def image_patches(
+    images: Float[Array, "n h w d"], patch_size: int, padding: str = "valid", stride: int = 1
+) -> Float[Array, "n i j p"]:
+    """Returns every patch of every image as a row, in the order (row, column, channel).
+
+    Args:
+        padding: "valid" takes the patches inside the image, "same" surrounds it with zeros so that there are
+            ceil(h / stride) times ceil(w / stride) of them.
+
+    Raises:
+        ValueError: If the padding is unknown or a patch is larger than the image.
+    """
+    num_patches(images.shape[1:3], patch_size, padding, stride)
+    shifted = [
+        column
+        for row in _shifts(images, (1,), patch_size, padding, stride)
+        for column in _shifts(row, (2,), patch_size, padding, stride)
+    ]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+def patch_sums(
+    values: Float[Array, "..."],
+    row_axes: tuple[int, ...],
+    column_axes: tuple[int, ...],
+    patch_size: int,
+    padding: str = "valid",
+    stride: int = 1,
+) -> Float[Array, "..."]:
+    """Returns the sum of values over every patch; several row axes, and so columns, are shifted together."""
+    for axes in (row_axes, column_axes):
+        shifted = _shifts(values, axes, patch_size, padding, stride)
+        values = sum(shifted[1:], start=shifted[0])
+    return values
+
+
+def num_patches(
+    image_shape: tuple[int, int], patch_size: int, padding: str = "valid", stride: int = 1
+) -> tuple[int, int]:
+    """Returns how many patches lie below and beside each other.
+
+    Raises:
+        ValueError: If the padding is unknown or a patch is larger than the image.
+    """
+    if padding not in PADDINGS:
+        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}: got {padding!r}")
+    if padding == "valid" and min(image_shape) < patch_size:
+        raise ValueError(
+            f"patch_size must be at most the height and width of the image: got {patch_size} for "
+            f"{image_shape[0]} x {image_shape[1]} pixels; take smaller patches, or padding='same'"
+        )
+    height, width = (
+        (size + sum(_margins(size, patch_size, padding, stride)) - patch_size) // stride + 1
+        for size in image_shape
+    )
+    return height, width
+
+
+def _shifts(
+    values: Shaped[Array, "..."], axes: tuple[int, ...], patch_size: int, padding: str, stride: int
+) -> list[Shaped[Array, "..."]]:
+    """Returns the values that lie 0, 1, ... patch_size - 1 after the start of each patch, along all axes."""
+    margins = [(0, 0)] * values.ndim
+    for axis in axes:
+        margins[axis] = _margins(values.shape[axis], patch_size, padding, stride)
+    padded = jnp.pad(values, margins)
+    shifted = []
+    for start in range(patch_size):
+        part = padded
+        for axis in axes:
+            last = padded.shape[axis] - patch_size + start
+            part = jax.lax.slice_in_dim(part, start, last + 1, stride, axis)
+        shifted.append(part)
+    return shifted
+
+
+def _margins(size: int, patch_size: int, padding: str, stride: int) -> tuple[int, int]:
+    return jax.lax.padtype_to_pads((size,), (patch_size,), (stride,), padding.upper())[0]
