@@ -1,11 +1,19 @@
 """What functions of matrices ask of their arguments, in one wording."""
 
+from numbers import Integral
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from dnc_jax.types import is_concrete
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises ValueError unless value is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1: got {value!r}")
 
 
 def check_matrix(name: str, a: Float[Array, "n d"], num_columns: int | None = None) -> None:

@@ -6,6 +6,8 @@ from functools import partial
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
 Result = TypeVar("Result", bound=PyTree)
@@ -66,6 +68,51 @@ def map_rows(
         return jax.tree.map(lambda a: a[0], fn(jax.tree.map(lambda a: a[None], row)))
 
     return jax.lax.map(of_one, x, batch_size=batch_size)
+
+
+def map_tiles(
+    fn: Callable[[Array, Array], Shaped[Array, "r s"]],
+    x: Shaped[Array, "n ..."],
+    z: Shaped[Array, "m ..."] | None,
+    size: int,
+) -> Shaped[Array, "n m"]:
+    """Returns fn(x, z), an entry for each row of x with each row of z, in tiles of at most size by size.
+
+    z of None is x itself: fn must then be symmetric, and tiles below the diagonal are mirrored. A derivative
+    computes each tile again instead of keeping what is inside of it.
+    """
+    rows = _blocks(x, size)
+    columns = rows if z is None else _blocks(z, size)
+    tiles = np.indices((len(rows), len(columns))).reshape(2, -1).T
+    if z is None:
+        tiles = tiles[tiles[:, 0] <= tiles[:, 1]]
+    (num_rows, height), (num_columns, width) = rows.shape[:2], columns.shape[:2]
+
+    @jax.checkpoint
+    def tile_of(row: Array, column: Array) -> Array:
+        return fn(rows[row], columns[column])
+
+    def fill(matrix: Array, tile: Array) -> tuple[Array, None]:
+        row, column = tile
+        values = tile_of(row, column)
+        matrix = jax.lax.dynamic_update_slice(matrix, values, (row * height, column * width))
+        if z is None:
+            matrix = jax.lax.dynamic_update_slice(matrix, values.T, (column * width, row * height))
+        return matrix, None
+
+    dtype = jax.eval_shape(fn, rows[0], columns[0]).dtype
+    empty = jnp.zeros((num_rows * height, num_columns * width), dtype)
+    matrix, _ = jax.lax.scan(fill, empty, jnp.asarray(tiles))
+    return matrix[: x.shape[0], : (x if z is None else z).shape[0]]
+
+
+def _blocks(x: Shaped[Array, "n ..."], size: int) -> Shaped[Array, "b s ..."]:
+    """Returns x in blocks of equal numbers of rows, at most size; the last row is repeated to fill them."""
+    num_blocks = -(-x.shape[0] // size)
+    length = -(-x.shape[0] // num_blocks)
+    missing = num_blocks * length - x.shape[0]
+    filled = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)]) if missing else x
+    return filled.reshape(num_blocks, length, *x.shape[1:])
 
 
 def check_batch_size(batch_size: int | None) -> None:

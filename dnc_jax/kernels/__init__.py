@@ -1,6 +1,7 @@
 """Kernels: frozen pytrees of hyper-parameters, called on two sets of rows."""
 
 from dnc_jax.kernels.bandwidth import median_bandwidth, median_scaled
+from dnc_jax.kernels.convolutional import ConvNTK
 from dnc_jax.kernels.dot_product import NTK, Polynomial
 from dnc_jax.kernels.protocol import ClosedFormKernel, Kernel, check_kernel
 from dnc_jax.kernels.radial import Gaussian, Laplace, Radial, RadialAt
@@ -8,6 +9,7 @@ from dnc_jax.kernels.radial import Gaussian, Laplace, Radial, RadialAt
 __all__ = [
     "NTK",
     "ClosedFormKernel",
+    "ConvNTK",
     "Gaussian",
     "Kernel",
     "Laplace",

@@ -19,11 +19,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 from dnc_jax.linalg import safe_sqrt
 from dnc_jax.types import Scalar
 
-# (t cos t - sin t) = -t^3/3 + t^5/30 - t^7/840 + ..., coefficients (-1)^k 2k/(2k+1)!. With five terms and
-# below this angle the series is exact to rounding, and above it the difference loses at most two bits.
-SERIES = (-1 / 3, 1 / 30, -1 / 840, 1 / 45360, -1 / 3991680)
-SERIES_BELOW = 0.25
-# Terms of the arcsine's series that count in float64 at h = 1/2.
+# Terms of the Taylor series below that count in float64 at their largest argument, 1/2.
 TAYLOR_TERMS = 60
 
 
@@ -33,14 +29,19 @@ def relu_layer(gap: Float[Array, "*s"]) -> tuple[Float[Array, "*s"], Float[Array
 
     The first is 1 - angle/pi, the second gap + (t cos t - sin t)/pi with t the angle. The derivative of the
     second is the first; that of the first, -1/(pi sin t), counts as 0 at gap 0 and 2, where it is singular.
+
+    With h = sin(t/2)^2 = gap/2, t = 2 sqrt(h) P(h) and t cos t - sin t = -h sqrt(h) Q(h) for t up to pi/2;
+    beyond, pi - t takes the place of t. P and Q are polynomials: the platform's arcsin is not vectorized on
+    CPUs, and takes ten times as long.
     """
-    angle, sine = _angle_and_sine(gap)
-    squared = angle * angle
-    series = jnp.zeros_like(squared)
-    for coefficient in reversed(SERIES):
-        series = series * squared + coefficient
-    difference = jnp.where(angle < SERIES_BELOW, series * squared * angle, angle * (1 - gap) - sine)
-    return 1 - angle / jnp.pi, gap + difference / jnp.pi
+    gap = jnp.clip(gap, 0.0, 2.0)
+    half = jnp.minimum(gap, 2 - gap) / 2
+    root, scaled = jnp.sqrt(half), 4 * half - 1
+    angle, difference = _polynomials(float(jnp.finfo(gap.dtype).eps))
+    share = 2 / jnp.pi * root * _horner(angle, scaled)
+    lifted = root * half * _horner(difference, scaled) / jnp.pi
+    is_acute = gap <= 1
+    return jnp.where(is_acute, 1 - share, share), jnp.where(is_acute, gap, 1.0) - lifted
 
 
 @relu_layer.defjvp
@@ -54,33 +55,33 @@ def _relu_layer_jvp(
     return (slope, next_gap), (jnp.where(inside, -dgap / (jnp.pi * sine), 0.0), slope * dgap)
 
 
-def _angle_and_sine(gap: Float[Array, "*s"]) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
-    """Returns t = arccos(1 - gap) and sin t, with h = sin(t/2)^2 = gap/2: t = 2 arcsin(sqrt h).
-
-    The library's arcsin is not vectorized on CPUs, and takes ten times as long as a polynomial in h.
-    """
-    gap = jnp.clip(gap, 0.0, 2.0)
-    half = jnp.minimum(gap, 2 - gap) / 2
-    root = jnp.sqrt(half)
-    ratio = jnp.zeros_like(half)
-    for coefficient in reversed(_arcsine_coefficients(float(jnp.finfo(gap.dtype).eps))):
-        ratio = ratio * (4 * half - 1) + coefficient
-    acute = 2 * root * ratio
-    return jnp.where(gap <= 1, acute, jnp.pi - acute), 2 * root * jnp.sqrt(1 - half)
-
-
 @functools.cache
-def _arcsine_coefficients(eps: float) -> tuple[float, ...]:
-    """Returns the polynomial in 4h - 1 that is arcsin(sqrt h) / sqrt h to rounding, for h of 0 to 1/2.
+def _polynomials(eps: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns P and Q of `relu_layer` in powers of 4h - 1, to rounding for h of 0 to 1/2.
 
-    The Taylor series in h, whose coefficients are (2k choose k) / (4^k (2k + 1)), cut off as a Chebyshev
-    series on this interval. All terms are positive up to there: nothing cancels.
+    P(h) = arcsin(sqrt h) / sqrt h has the Taylor coefficients p_k = (2k choose k) / (4^k (2k + 1)), and
+    Q(h) = 2 [sqrt(1 - h) - (1 - 2h) P(h)] / h has 2 (s_k - p_k + 2 p_(k-1)), k = 1, 2, ..., with s_k those of
+    sqrt(1 - h). Both are cut off as Chebyshev series. All coefficients are positive up to there: nothing
+    cancels.
     """
-    taylor = [math.comb(2 * k, k) / (4**k * (2 * k + 1)) for k in range(TAYLOR_TERMS)]
-    in_scaled = Polynomial(taylor)(Polynomial([0.25, 0.25]))
-    series = in_scaled.convert(kind=Chebyshev).coef
+    binomials = [math.comb(2 * k, k) / 4**k for k in range(TAYLOR_TERMS + 1)]
+    p = [binomial / (2 * k + 1) for k, binomial in enumerate(binomials)]
+    s = [binomial / (1 - 2 * k) for k, binomial in enumerate(binomials)]
+    q = [2 * (s[k] - p[k] + 2 * p[k - 1]) for k in range(1, len(p))]
+    return _cut_off(p, eps), _cut_off(q, eps)
+
+
+def _cut_off(taylor: list[float], eps: float) -> tuple[float, ...]:
+    series = Polynomial(taylor)(Polynomial([0.25, 0.25])).convert(kind=Chebyshev).coef
     needed = 1 + int(np.flatnonzero(series > eps / 4)[-1])
     return tuple(float(value) for value in Chebyshev(series[:needed]).convert(kind=Polynomial).coef)
+
+
+def _horner(coefficients: tuple[float, ...], x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    value = jnp.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = value * x + coefficient
+    return value
 
 
 def add_bias(

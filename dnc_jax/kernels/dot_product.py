@@ -1,12 +1,12 @@
 """Kernels of inner products and norms: polynomials, and the neural tangent kernel of ReLU networks."""
 
 from functools import partial
-from numbers import Integral
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dnc_jax.checks import check_count
 from dnc_jax.kernels.arc_cosine import add_bias, relu_layer
 from dnc_jax.linalg import CANCELLATION_UNITS, matmul, safe_sqrt, squared_distances, unit_rows
 from dnc_jax.types import Scalar, is_concrete, pytree, static_field
@@ -40,7 +40,7 @@ class Polynomial:
 
     def check(self) -> None:
         """Raises ValueError unless the degree is whole and positive, offset at least 0 and scale positive."""
-        _check_count("degree", self.degree)
+        check_count("degree", self.degree)
         _check_nonnegative("offset", self.offset)
         if is_concrete(self.scale) and not 0 < float(self.scale) < float("inf"):
             raise ValueError(f"scale must be a positive finite number: got {float(self.scale):g}")
@@ -105,7 +105,7 @@ class NTK:
 
     def check(self) -> None:
         """Raises ValueError unless the depth is whole and positive and the bias finite and at least 0."""
-        _check_count("depth", self.depth)
+        check_count("depth", self.depth)
         _check_nonnegative("bias", self.bias)
 
 
@@ -157,11 +157,6 @@ def _first_gap_jvp(
     relative = (dp / jnp.where(p > 0, p, 1.0))[:, None] + (dq / jnp.where(q > 0, q, 1.0))[None, :]
     slope = (1 - gap) / 2 * relative - dcovariance / jnp.where(positive, covariance, 1.0)
     return gap, jnp.where(positive, slope, 0.0)
-
-
-def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1: got {value}")
 
 
 def _check_nonnegative(name: str, value: Scalar) -> None:

@@ -1,0 +1,228 @@
+"""The neural tangent kernel of convolutional ReLU networks, computed in tiles of pairs of images."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dnc_jax.checks import check_count
+from dnc_jax.chunking import map_tiles
+from dnc_jax.kernels.arc_cosine import relu_layer
+from dnc_jax.linalg import matmul, safe_sqrt
+from dnc_jax.patches import PADDINGS, image_patches, num_patches, patch_sums
+from dnc_jax.types import is_concrete, pytree, static_field
+
+# A gap 1 - cosine of so many units of rounding is rounding itself: it counts as 0, the same patch.
+GAP_UNITS = 32.0
+# Arrays of the size of the covariances that are alive at once.
+LIVE_ARRAYS = 6
+
+@pytree
+class ConvNTK:
+    """Neural tangent kernel of an infinitely wide convolutional ReLU network, of images (n, h, w, d).
+
+    The network is depth times [convolution (W_std = sqrt 2, no bias), ReLU], then Flatten, or with pooling
+    the mean over positions, then Dense (W_std = 1): each layer divides by its fan-in. The first convolution
+    has S(a, b) = 2 <u_a(x), u_b(z)> / D for the patches u_a, u_b at positions a, b, flattened to their D
+    numbers and times patch_root where that is given. With p, q the variances S_aa(x, x), S_bb(z, z), cos t =
+    S / sqrt(pq), T = S in the first layer, and A the mean over the patch around a and, shifted alike, b:
+
+        S <- A[sqrt(pq) (sin t + (pi - t) cos t)/pi],    T <- S + A[T (1 - t/pi)],
+
+    after the last layer without A and halved; k is then the mean of S + T over a = b, or with pooling over
+    all a, b. So a pair costs h w numbers per layer, with pooling h^2 w^2. The kernel is
+    homogeneous: k(s x, z) = s k(x, z).
+
+    Patches whose 1 - cos t is below 32 eps count as equal: the angle floor of the dtype is 1e-7 in float64,
+    3e-3 in float32. Derivatives are finite everywhere; at patches of zeros and at cusps the part without a
+    limit counts as 0.
+
+    Args:
+        padding: "valid" or "same", of every convolution.
+        patch_root: (D, D), applied to patches of the first convolution in the order (row, column, channel);
+            None is the identity. A feature matrix M acts through its square root here, and nowhere else:
+            transformed patches, which overlap, are no image.
+        tile_bytes: memory for the pairs of one tile; at least one pair is taken.
+
+    References:
+        Arora, Du, Hu, Li, Salakhutdinov and Wang (2019), Section 4.
+        Novak, Xiao, Hron, Lee, Alemi, Sohl-Dickstein and Schoenholz (2020), the parametrization.
+    """
+
+    depth: int = static_field()
+    patch_size: int = static_field()
+    pooling: bool = static_field(default=False)
+    padding: str = static_field(default="valid")
+    stride: int = static_field(default=1)
+    patch_root: Array | None = None
+    tile_bytes: int = static_field(default=2**26)
+
+    def __call__(self, x: Float[Array, "n h w d"], z: Float[Array, "m h w d"]) -> Float[Array, "n m"]:
+        """Returns the Gram matrix of the images x against the images z; tiles once each where z is x."""
+        check_images(self, x)
+        if z is not x:
+            check_images(self, z, x.shape[1:])
+        return _jitted_gram(self, x, None if x is z else z)
+
+    def check(self) -> None:
+        """Raises ValueError for hyper-parameters outside their range; a traced patch_root passes."""
+        for name in ("depth", "patch_size", "stride", "tile_bytes"):
+            check_count(name, getattr(self, name))
+        if self.padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {', '.join(PADDINGS)}: got {self.padding!r}")
+        root = self.patch_root
+        if root is not None and (root.ndim != 2 or root.shape[0] != root.shape[1]):
+            raise ValueError(f"patch_root must be a square matrix: got shape {root.shape}")
+        if root is not None and is_concrete(root) and not bool(jnp.all(jnp.isfinite(root))):
+            raise ValueError("patch_root must be finite: got NaN or infinite entries")
+
+
+class Pair(NamedTuple):
+    """What the kernel is a function of: covariances and variances of the patches of the first layer.
+
+    Positions come first: one (i, j) for each patch of an image, and with pooling another for the patch of
+    the other image that it meets. The last two axes are the images of a tile. Variances broadcast.
+    """
+
+    covariances: Float[Array, "*positions r s"]
+    own: Float[Array, "i j r #s"]
+    other: Float[Array, "i j #r s"]
+
+
+def patch_rows(kernel: ConvNTK, images: Float[Array, "n h w d"]) -> Float[Array, "n i j p"]:
+    """Returns sqrt(2/D) times the patches of the first layer times patch_root: S = u . v."""
+    patches = image_patches(images, kernel.patch_size, kernel.padding, kernel.stride)
+    patches = patches * (2 / patches.shape[-1]) ** 0.5
+    return patches if kernel.patch_root is None else matmul(patches, kernel.patch_root)
+
+
+def pair_of(kernel: ConvNTK, u: Float[Array, "r i j p"], v: Float[Array, "s i j p"]) -> Pair:
+    """Returns the covariances and variances of patches u and v, as `patch_rows` gives them."""
+    meeting = "rijp,sklp->ijklrs" if kernel.pooling else "rijp,sijp->ijrs"
+    covariances = jnp.einsum(meeting, u, v, precision="highest")
+    own, other = (jnp.moveaxis(jnp.sum(w * w, axis=-1), 0, -1) for w in (u, v))
+    return Pair(covariances, own[..., :, None], other[..., None, :])
+
+
+def kernel_of_pair(kernel: ConvNTK, pair: Pair) -> Float[Array, "r s"]:
+    """Returns the kernel of every pair of images of a tile."""
+    covariance, own, other = pair
+    tangent = covariance
+    one = partial(_patch_means, kernel, ((0,), (1,)))
+    both = partial(_patch_means, kernel, ((0, 2), (1, 3))) if kernel.pooling else one
+    for layer in range(kernel.depth):
+        covariance, tangent = _activation(kernel, covariance, tangent, own, other)
+        if layer < kernel.depth - 1:
+            covariance, tangent = both(covariance), both(tangent)
+            own, other = one(own), one(other)
+    return jnp.mean(tangent, axis=tuple(range(tangent.ndim - 2))) / 2
+
+
+def _activation(
+    kernel: ConvNTK,
+    covariance: Float[Array, "*positions r s"],
+    tangent: Float[Array, "*positions r s"],
+    own: Float[Array, "i j r #s"],
+    other: Float[Array, "i j #r s"],
+) -> tuple[Float[Array, "*positions r s"], Float[Array, "*positions r s"]]:
+    """Returns S and S + T (1 - t/pi) after the activation, S and T before being covariance and tangent."""
+    others = _root_and_inverse(other)
+
+    def of_row(row: tuple[Array, ...]) -> tuple[Array, Array]:
+        covariance, tangent, root, inverse, *other_row = row
+        if kernel.pooling:
+            root, inverse, other_row = root[:, None, None], inverse[:, None, None], others
+        other_root, other_inverse = other_row
+        slope, next_gap = relu_layer(_settled(1 - covariance * inverse * other_inverse))
+        covariance = root * other_root * (1 - next_gap)
+        return covariance, covariance + tangent * slope
+
+    # A loop over rows of positions: otherwise the compiler computes all of this again for every patch that a
+    # position is part of.
+    own_rows = (covariance, tangent, *_root_and_inverse(own))
+    return jax.lax.map(of_row, own_rows if kernel.pooling else (*own_rows, *others))
+
+
+def tile_size(kernel: ConvNTK, image_shape: tuple[int, ...], itemsize: int, live_arrays: int) -> int:
+    """Returns how many images a tile has on each side: pairs for tile_bytes, at least one."""
+    height, width = num_patches(image_shape[:2], kernel.patch_size, kernel.padding, kernel.stride)
+    positions = (height * width) ** (2 if kernel.pooling else 1)
+    return max(1, math.isqrt(kernel.tile_bytes // (positions * itemsize * live_arrays)))
+
+
+def check_images(
+    kernel: ConvNTK, images: Float[Array, "n h w d"], image_shape: tuple[int, ...] | None = None
+) -> None:
+    """Raises ValueError for what are no images that the network of a kernel can take.
+
+    Args:
+        image_shape: (h, w, d) that they must have; None takes any.
+    """
+    kernel.check()
+    if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[0] == 0:
+        raise ValueError(
+            f"images must be floats of shape (n, height, width, channels): got {images.dtype} of shape "
+            f"{images.shape}; of gray images give the channel, images[..., None]"
+        )
+    num_images, height, width, channels = images.shape
+    if height in (1, 3) and width == channels > height:
+        raise ValueError(
+            f"images must have their channels last: got shape {images.shape}, which looks like {num_images} "
+            f"images of {height} channels; use images.transpose(0, 2, 3, 1)"
+        )
+    if image_shape is not None and images.shape[1:] != image_shape:
+        raise ValueError(
+            f"all images must have one height, width and number of channels: got {images.shape[1:]} and "
+            f"{image_shape}"
+        )
+    _check_layers(kernel, (height, width))
+    dim = kernel.patch_size**2 * channels
+    if kernel.patch_root is not None and kernel.patch_root.shape[0] != dim:
+        raise ValueError(
+            f"patch_root must have {dim} rows, for patches of {kernel.patch_size} x {kernel.patch_size} "
+            f"pixels with {channels} channels: got shape {kernel.patch_root.shape}"
+        )
+
+
+def _check_layers(kernel: ConvNTK, size: tuple[int, int]) -> None:
+    sizes = [size]
+    for layer in range(1, kernel.depth + 1):
+        height, width = sizes[-1]
+        if kernel.padding == "valid" and min(height, width) < kernel.patch_size:
+            raise ValueError(
+                f"patch_size is larger than what layer {layer} receives: got {kernel.patch_size} for "
+                f"{height} x {width} of an image of {size[0]} x {size[1]} pixels; take smaller patches, a "
+                f"lower depth than {kernel.depth}, or padding='same'"
+            )
+        sizes.append(num_patches(sizes[-1], kernel.patch_size, kernel.padding, kernel.stride))
+
+
+@jax.jit
+def _jitted_gram(
+    kernel: ConvNTK, x: Float[Array, "n h w d"], z: Float[Array, "m h w d"] | None
+) -> Float[Array, "n m"]:
+    def tile(x: Float[Array, "r h w d"], z: Float[Array, "s h w d"]) -> Float[Array, "r s"]:
+        return kernel_of_pair(kernel, pair_of(kernel, patch_rows(kernel, x), patch_rows(kernel, z)))
+
+    return map_tiles(tile, x, z, tile_size(kernel, x.shape[1:], x.dtype.itemsize, LIVE_ARRAYS))
+
+
+def _root_and_inverse(variance: Float[Array, "*s"]) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+    """Returns the root and one over it, both 0 where the variance is."""
+    root = safe_sqrt(variance)
+    return root, jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1.0), 0.0)
+
+
+def _settled(gap: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Returns the gap, 0 where it is rounding, with the derivative that it has."""
+    is_rounding = gap < GAP_UNITS * jnp.finfo(gap.dtype).eps
+    return gap - jax.lax.stop_gradient(jnp.where(is_rounding, gap, 0.0))
+
+
+def _patch_means(
+    kernel: ConvNTK, axes: tuple[tuple[int, ...], tuple[int, ...]], values: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    return patch_sums(values, *axes, kernel.patch_size, kernel.padding, kernel.stride) / kernel.patch_size**2
