@@ -43,6 +43,28 @@ def patch_sums(
     return values
 
 
+def spread_patches(
+    values: Float[Array, "..."],
+    row_axes: tuple[int, ...],
+    column_axes: tuple[int, ...],
+    shape: tuple[int, ...],
+    patch_size: int,
+    padding: str = "valid",
+    stride: int = 1,
+) -> Float[Array, "..."]:
+    """Returns the transpose of `patch_sums` for its values of this shape: the sum over patches at a place."""
+    for axes in (row_axes, column_axes):
+        margins = [(0, 0, 0)] * values.ndim
+        for axis in axes:
+            before, _ = _margins(shape[axis], patch_size, padding, stride)
+            low = patch_size - 1 - before
+            spread = (values.shape[axis] - 1) * stride + 1
+            margins[axis] = (low, shape[axis] + patch_size - 1 - low - spread, stride - 1)
+        shifted = _shifts(jax.lax.pad(values, jnp.zeros((), values.dtype), margins), axes, patch_size)
+        values = sum(shifted[1:], start=shifted[0])
+    return values
+
+
 def num_patches(
     image_shape: tuple[int, int], patch_size: int, padding: str = "valid", stride: int = 1
 ) -> tuple[int, int]:
@@ -66,7 +88,11 @@ def num_patches(
 
 
 def _shifts(
-    values: Shaped[Array, "..."], axes: tuple[int, ...], patch_size: int, padding: str, stride: int
+    values: Shaped[Array, "..."],
+    axes: tuple[int, ...],
+    patch_size: int,
+    padding: str = "valid",
+    stride: int = 1,
 ) -> list[Shaped[Array, "..."]]:
     """Returns the values that lie 0, 1, ... patch_size - 1 after the start of each patch, along all axes."""
     margins = [(0, 0)] * values.ndim

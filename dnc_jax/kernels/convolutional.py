@@ -1,8 +1,6 @@
 """The neural tangent kernel of convolutional ReLU networks, computed in tiles of pairs of images."""
 
 import math
-from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +8,14 @@ from jaxtyping import Array, Float
 
 from dnc_jax.checks import check_count
 from dnc_jax.chunking import map_tiles
-from dnc_jax.kernels.arc_cosine import relu_layer
-from dnc_jax.linalg import matmul, safe_sqrt
-from dnc_jax.patches import PADDINGS, image_patches, num_patches, patch_sums
+from dnc_jax.kernels.conv_recursion import Convolutions, kernel_of_pair, pair_of
+from dnc_jax.linalg import matmul
+from dnc_jax.patches import PADDINGS, image_patches, num_patches
 from dnc_jax.types import is_concrete, pytree, static_field
 
-# A gap 1 - cosine of so many units of rounding is rounding itself: it counts as 0, the same patch.
-GAP_UNITS = 32.0
 # Arrays of the size of the covariances that are alive at once.
 LIVE_ARRAYS = 6
+
 
 @pytree
 class ConvNTK:
@@ -67,6 +64,11 @@ class ConvNTK:
             check_images(self, z, x.shape[1:])
         return _jitted_gram(self, x, None if x is z else z)
 
+    @property
+    def convolutions(self) -> Convolutions:
+        """The structure of the network."""
+        return Convolutions(self.depth, self.patch_size, self.pooling, self.padding, self.stride)
+
     def check(self) -> None:
         """Raises ValueError for hyper-parameters outside their range; a traced patch_root passes."""
         for name in ("depth", "patch_size", "stride", "tile_bytes"):
@@ -80,70 +82,11 @@ class ConvNTK:
             raise ValueError("patch_root must be finite: got NaN or infinite entries")
 
 
-class Pair(NamedTuple):
-    """What the kernel is a function of: covariances and variances of the patches of the first layer.
-
-    Positions come first: one (i, j) for each patch of an image, and with pooling another for the patch of
-    the other image that it meets. The last two axes are the images of a tile. Variances broadcast.
-    """
-
-    covariances: Float[Array, "*positions r s"]
-    own: Float[Array, "i j r #s"]
-    other: Float[Array, "i j #r s"]
-
-
 def patch_rows(kernel: ConvNTK, images: Float[Array, "n h w d"]) -> Float[Array, "n i j p"]:
     """Returns sqrt(2/D) times the patches of the first layer times patch_root: S = u . v."""
     patches = image_patches(images, kernel.patch_size, kernel.padding, kernel.stride)
     patches = patches * (2 / patches.shape[-1]) ** 0.5
     return patches if kernel.patch_root is None else matmul(patches, kernel.patch_root)
-
-
-def pair_of(kernel: ConvNTK, u: Float[Array, "r i j p"], v: Float[Array, "s i j p"]) -> Pair:
-    """Returns the covariances and variances of patches u and v, as `patch_rows` gives them."""
-    meeting = "rijp,sklp->ijklrs" if kernel.pooling else "rijp,sijp->ijrs"
-    covariances = jnp.einsum(meeting, u, v, precision="highest")
-    own, other = (jnp.moveaxis(jnp.sum(w * w, axis=-1), 0, -1) for w in (u, v))
-    return Pair(covariances, own[..., :, None], other[..., None, :])
-
-
-def kernel_of_pair(kernel: ConvNTK, pair: Pair) -> Float[Array, "r s"]:
-    """Returns the kernel of every pair of images of a tile."""
-    covariance, own, other = pair
-    tangent = covariance
-    one = partial(_patch_means, kernel, ((0,), (1,)))
-    both = partial(_patch_means, kernel, ((0, 2), (1, 3))) if kernel.pooling else one
-    for layer in range(kernel.depth):
-        covariance, tangent = _activation(kernel, covariance, tangent, own, other)
-        if layer < kernel.depth - 1:
-            covariance, tangent = both(covariance), both(tangent)
-            own, other = one(own), one(other)
-    return jnp.mean(tangent, axis=tuple(range(tangent.ndim - 2))) / 2
-
-
-def _activation(
-    kernel: ConvNTK,
-    covariance: Float[Array, "*positions r s"],
-    tangent: Float[Array, "*positions r s"],
-    own: Float[Array, "i j r #s"],
-    other: Float[Array, "i j #r s"],
-) -> tuple[Float[Array, "*positions r s"], Float[Array, "*positions r s"]]:
-    """Returns S and S + T (1 - t/pi) after the activation, S and T before being covariance and tangent."""
-    others = _root_and_inverse(other)
-
-    def of_row(row: tuple[Array, ...]) -> tuple[Array, Array]:
-        covariance, tangent, root, inverse, *other_row = row
-        if kernel.pooling:
-            root, inverse, other_row = root[:, None, None], inverse[:, None, None], others
-        other_root, other_inverse = other_row
-        slope, next_gap = relu_layer(_settled(1 - covariance * inverse * other_inverse))
-        covariance = root * other_root * (1 - next_gap)
-        return covariance, covariance + tangent * slope
-
-    # A loop over rows of positions: otherwise the compiler computes all of this again for every patch that a
-    # position is part of.
-    own_rows = (covariance, tangent, *_root_and_inverse(own))
-    return jax.lax.map(of_row, own_rows if kernel.pooling else (*own_rows, *others))
 
 
 def tile_size(kernel: ConvNTK, image_shape: tuple[int, ...], itemsize: int, live_arrays: int) -> int:
@@ -204,25 +147,9 @@ def _check_layers(kernel: ConvNTK, size: tuple[int, int]) -> None:
 def _jitted_gram(
     kernel: ConvNTK, x: Float[Array, "n h w d"], z: Float[Array, "m h w d"] | None
 ) -> Float[Array, "n m"]:
+    network = kernel.convolutions
+
     def tile(x: Float[Array, "r h w d"], z: Float[Array, "s h w d"]) -> Float[Array, "r s"]:
-        return kernel_of_pair(kernel, pair_of(kernel, patch_rows(kernel, x), patch_rows(kernel, z)))
+        return kernel_of_pair(network, pair_of(network, patch_rows(kernel, x), patch_rows(kernel, z)))
 
     return map_tiles(tile, x, z, tile_size(kernel, x.shape[1:], x.dtype.itemsize, LIVE_ARRAYS))
-
-
-def _root_and_inverse(variance: Float[Array, "*s"]) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
-    """Returns the root and one over it, both 0 where the variance is."""
-    root = safe_sqrt(variance)
-    return root, jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1.0), 0.0)
-
-
-def _settled(gap: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Returns the gap, 0 where it is rounding, with the derivative that it has."""
-    is_rounding = gap < GAP_UNITS * jnp.finfo(gap.dtype).eps
-    return gap - jax.lax.stop_gradient(jnp.where(is_rounding, gap, 0.0))
-
-
-def _patch_means(
-    kernel: ConvNTK, axes: tuple[tuple[int, ...], tuple[int, ...]], values: Float[Array, "..."]
-) -> Float[Array, "..."]:
-    return patch_sums(values, *axes, kernel.patch_size, kernel.padding, kernel.stride) / kernel.patch_size**2
