@@ -34,11 +34,11 @@ def check_square(name: str, a: Float[Array, "d d"]) -> None:
         raise ValueError(f"{name} must be a square matrix: got shape {a.shape}")
 
 
-def check_finite(name: str, values: Float[Array, "n d"]) -> None:
+def check_finite(name: str, values: Float[Array, "n *shape"]) -> None:
     """Raises ValueError if values are not all finite; traced values pass."""
     if not is_concrete(values):
         return
-    bad_rows = np.flatnonzero(~jax.device_get(jnp.all(jnp.isfinite(values), axis=1)))
+    bad_rows = np.flatnonzero(~jax.device_get(jnp.all(jnp.isfinite(values), axis=range(1, values.ndim))))
     if bad_rows.size:
         count = int(jnp.sum(~jnp.isfinite(values)))
         raise ValueError(

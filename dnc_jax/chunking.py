@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
 Result = TypeVar("Result", bound=PyTree)
@@ -71,39 +70,55 @@ def map_rows(
 
 
 def map_tiles(
-    fn: Callable[[Array, Array], Shaped[Array, "r s"]],
+    fn: Callable[[PyTree, PyTree], Shaped[Array, "r s"]],
     x: Shaped[Array, "n ..."],
     z: Shaped[Array, "m ..."] | None,
     size: int,
+    *,
+    prepare: Callable[[Shaped[Array, "r ..."]], PyTree],
+    keep_bytes: int,
 ) -> Shaped[Array, "n m"]:
-    """Returns fn(x, z), an entry for each row of x with each row of z, in tiles of at most size by size.
+    """Returns fn(prepare(x), prepare(z)), an entry for each row of x with each of z, in tiles.
 
-    z of None is x itself: fn must then be symmetric, and tiles below the diagonal are mirrored. A derivative
-    computes each tile again instead of keeping what is inside of it.
+    A tile is of at most size by size. z of None is x itself: fn must then be symmetric, and what is below the
+    diagonal is mirrored. Rows of x are prepared once; those of z too, if what comes out takes at most
+    keep_bytes, and otherwise for each tile. A derivative computes each tile again instead of keeping what is
+    inside of it.
     """
-    rows = _blocks(x, size)
-    columns = rows if z is None else _blocks(z, size)
-    tiles = np.indices((len(rows), len(columns))).reshape(2, -1).T
-    if z is None:
-        tiles = tiles[tiles[:, 0] <= tiles[:, 1]]
+    rows, columns = _blocks(x, size), _blocks(x if z is None else z, size)
     (num_rows, height), (num_columns, width) = rows.shape[:2], columns.shape[:2]
+    prepare_column, prepared = prepare, columns
+    if num_columns * tree_bytes(jax.eval_shape(prepare, columns[0])) <= keep_bytes:
+        prepare_column, prepared = lambda block: block, jax.lax.map(prepare, columns)
 
     @jax.checkpoint
-    def tile_of(row: Array, column: Array) -> Array:
-        return fn(rows[row], columns[column])
+    def tile_of(row: PyTree, column: PyTree) -> Array:
+        return fn(row, prepare_column(column))
 
-    def fill(matrix: Array, tile: Array) -> tuple[Array, None]:
-        row, column = tile
-        values = tile_of(row, column)
-        matrix = jax.lax.dynamic_update_slice(matrix, values, (row * height, column * width))
-        if z is None:
-            matrix = jax.lax.dynamic_update_slice(matrix, values.T, (column * width, row * height))
-        return matrix, None
+    def fill_row(matrix: Array, row: tuple[Array, Array]) -> tuple[Array, None]:
+        at, own = row[0], prepare(row[1])
 
-    dtype = jax.eval_shape(fn, rows[0], columns[0]).dtype
-    empty = jnp.zeros((num_rows * height, num_columns * width), dtype)
-    matrix, _ = jax.lax.scan(fill, empty, jnp.asarray(tiles))
-    return matrix[: x.shape[0], : (x if z is None else z).shape[0]]
+        def fill(matrix: Array, column: tuple[Array, PyTree]) -> tuple[Array, None]:
+            if z is None:
+                empty = jnp.zeros((height, width), matrix.dtype)
+                tile = jax.lax.cond(at <= column[0], lambda: tile_of(own, column[1]), lambda: empty)
+            else:
+                tile = tile_of(own, column[1])
+            return jax.lax.dynamic_update_slice(matrix, tile, (at * height, column[0] * width)), None
+
+        return jax.lax.scan(fill, matrix, (jnp.arange(num_columns), prepared))
+
+    empty = jnp.zeros((num_rows * height, num_columns * width), x.dtype)
+    matrix, _ = jax.lax.scan(fill_row, empty, (jnp.arange(num_rows), rows))
+    if z is None:
+        block = jnp.arange(len(matrix)) // height
+        matrix = jnp.where(block[:, None] <= block[None, :], matrix, matrix.T)
+    return matrix[: len(x), : len(x if z is None else z)]
+
+
+def tree_bytes(tree: PyTree) -> int:
+    """Returns the bytes of all arrays of a tree, which may be shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _blocks(x: Shaped[Array, "n ..."], size: int) -> Shaped[Array, "b s ..."]:

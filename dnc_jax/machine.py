@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from dnc_jax.checks import check_finite
 from dnc_jax.errors import FitError
-from dnc_jax.kernels import Kernel, check_kernel
+from dnc_jax.kernels import ImageKernel, Kernel, check_kernel
 from dnc_jax.linalg import matmul
 from dnc_jax.solvers import Solver, check_ridge, cholesky_solve, quick_cholesky_solve
 from dnc_jax.types import Scalar, is_concrete, pytree
@@ -17,13 +17,16 @@ from dnc_jax.types import Scalar, is_concrete, pytree
 
 @pytree
 class KernelMachine:
-    """A fitted predictor f(x) = sum_m kernel(x, centers_m) weights_m; centers (m, d), weights (m, c)."""
+    """A fitted predictor f(x) = sum_m kernel(x, centers_m) weights_m; centers (m, d), weights (m, c).
+
+    Of a kernel of images, x and centers are images (n, h, w, d).
+    """
 
     kernel: Kernel
     centers: Array
     weights: Array
 
-    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n c"]:
+    def __call__(self, x: Float[Array, "n *shape"]) -> Float[Array, "n c"]:
         """Returns the predictions at the rows of x."""
         return matmul(self.kernel(x, self.centers), self.weights)
 
@@ -42,7 +45,7 @@ class FitDiagnostics(NamedTuple):
 
 def kernel_machine_core(
     kernel: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *shape"],
     targets: Float[Array, "n c"],
     ridge: Scalar,
     solver: Solver = cholesky_solve,
@@ -54,7 +57,19 @@ def kernel_machine_core(
 
     For use under jit, vmap or scan; `fit_kernel_machine` is the same with the check.
     """
-    gram = kernel(x, x)
+    return machine_of_gram(kernel, x, kernel(x, x), targets, ridge, solver, sample_weights)
+
+
+def machine_of_gram(
+    kernel: Kernel,
+    x: Float[Array, "n *shape"],
+    gram: Float[Array, "n n"],
+    targets: Float[Array, "n c"],
+    ridge: Scalar,
+    solver: Solver = cholesky_solve,
+    sample_weights: Float[Array, "n"] | None = None,
+) -> tuple[KernelMachine, FitDiagnostics]:
+    """Returns `kernel_machine_core`, given the Gram matrix of x."""
     added = jnp.broadcast_to(ridge if sample_weights is None else ridge / sample_weights, x.shape[0])
     # A matrix diag(added) would be kept in memory by a loop around this.
     regularized = jnp.where(jnp.eye(x.shape[0], dtype=bool), gram + added.astype(gram.dtype)[:, None], gram)
@@ -66,7 +81,7 @@ def kernel_machine_core(
 
 def fit_kernel_machine(
     kernel: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *shape"],
     targets: Float[Array, "n c"],
     *,
     ridge: float,
@@ -100,16 +115,18 @@ _jitted_core = jax.jit(kernel_machine_core, static_argnames="solver")
 
 def check_fit_arguments(
     kernel: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *shape"],
     targets: Float[Array, "n c"],
     ridge: Scalar,
     sample_weights: Float[Array, "n"] | None = None,
 ) -> None:
     """Raises ValueError for shapes, dtypes or hyper-parameters that no fit can use."""
-    if x.ndim != 2 or targets.ndim != 2:
+    if isinstance(kernel, ImageKernel):
+        kernel.check_images(x)
+    if targets.ndim != 2 or (x.ndim != 2 and not isinstance(kernel, ImageKernel)):
         raise ValueError(
             f"x and targets must be matrices (n, d) and (n, c): got shapes {x.shape} and {targets.shape}; "
-            "for one output pass targets[:, None]"
+            "for one output pass targets[:, None], and images only to a kernel of images"
         )
     if x.shape[0] != targets.shape[0] or x.shape[0] == 0:
         raise ValueError(
@@ -127,7 +144,7 @@ def check_fit_arguments(
         _check_sample_weights(sample_weights, x)
 
 
-def _check_sample_weights(sample_weights: Float[Array, "n"], x: Float[Array, "n d"]) -> None:
+def _check_sample_weights(sample_weights: Float[Array, "n"], x: Float[Array, "n *shape"]) -> None:
     if sample_weights.shape != x.shape[:1] or sample_weights.dtype != x.dtype:
         raise ValueError(
             f"sample_weights must be a vector of {x.shape[0]} numbers in {x.dtype}: got shape "
@@ -151,7 +168,7 @@ def _tolerance(dtype: jnp.dtype) -> float:
 
 def check_fit(
     diagnostics: FitDiagnostics,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *shape"],
     targets: Float[Array, "n c"],
     ridge: float,
     where: str = "the kernel machine",

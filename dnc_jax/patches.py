@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 PADDINGS = ("valid", "same")
@@ -38,8 +39,7 @@ def patch_sums(
 ) -> Float[Array, "..."]:
     """Returns the sum of values over every patch; several row axes, and so columns, are shifted together."""
     for axes in (row_axes, column_axes):
-        shifted = _shifts(values, axes, patch_size, padding, stride)
-        values = sum(shifted[1:], start=shifted[0])
+        values = _window_sums(values, axes, patch_size, padding, stride)
     return values
 
 
@@ -60,8 +60,7 @@ def spread_patches(
             low = patch_size - 1 - before
             spread = (values.shape[axis] - 1) * stride + 1
             margins[axis] = (low, shape[axis] + patch_size - 1 - low - spread, stride - 1)
-        shifted = _shifts(jax.lax.pad(values, jnp.zeros((), values.dtype), margins), axes, patch_size)
-        values = sum(shifted[1:], start=shifted[0])
+        values = _window_sums(jax.lax.pad(values, jnp.zeros((), values.dtype), margins), axes, patch_size)
     return values
 
 
@@ -85,6 +84,24 @@ def num_patches(
         for size in image_shape
     )
     return height, width
+
+
+def _window_sums(
+    values: Float[Array, "..."],
+    axes: tuple[int, ...],
+    patch_size: int,
+    padding: str = "valid",
+    stride: int = 1,
+) -> Float[Array, "..."]:
+    if len(axes) > 1:
+        shifted = _shifts(values, axes, patch_size, padding, stride)
+        return sum(shifted[1:], start=shifted[0])
+    window, strides = ([1] * values.ndim for _ in range(2))
+    window[axes[0]], strides[axes[0]] = patch_size, stride
+    margins = [(0, 0)] * values.ndim
+    margins[axes[0]] = _margins(values.shape[axes[0]], patch_size, padding, stride)
+    zero = np.zeros((), values.dtype)
+    return jax.lax.reduce_window(values, zero, jax.lax.add, window, strides, margins)
 
 
 def _shifts(

@@ -126,7 +126,7 @@ def update_step(
     points, row_weights = None, sample_weights
     if recipe.agop_size is not None:
         assert key is not None
-        rows = _subset(key, iteration, machine.centers.shape[0], recipe.agop_size)
+        rows = draw_rows(key, iteration, machine.centers.shape[0], recipe.agop_size)
         points = machine.centers[rows]
         row_weights = None if sample_weights is None else sample_weights[rows]
     gram, agop = kernel_agop_core(
@@ -148,10 +148,15 @@ def check_recipe(recipe: Recipe, key: PRNGKeyArray | None, x: Float[Array, "n d"
         raise ValueError(f"power must be a positive finite number: got {recipe.power!r}")
     if recipe.rescale is not None and not callable(recipe.rescale):
         raise ValueError(f"rescale must be a function of M such as by_max, or None: got {recipe.rescale!r}")
-    if recipe.agop_size is None:
+    check_agop_size(recipe.agop_size, key, x)
+
+
+def check_agop_size(agop_size: int | None, key: PRNGKeyArray | None, x: Float[Array, "n *shape"]) -> None:
+    """Raises ValueError for a number of rows that cannot be drawn."""
+    if agop_size is None:
         return
-    if not 1 <= recipe.agop_size <= x.shape[0]:
-        raise ValueError(f"agop_size must lie in 1..{x.shape[0]}, the number of rows: got {recipe.agop_size}")
+    if not 1 <= agop_size <= x.shape[0]:
+        raise ValueError(f"agop_size must lie in 1..{x.shape[0]}, the number of rows: got {agop_size}")
     if key is None:
         raise ValueError("agop_size draws rows and needs a key: got None; pass key=jax.random.key(seed)")
 
@@ -176,7 +181,10 @@ def _check_semidefinite(feature_matrix: Array) -> None:
         )
 
 
-def _subset(key: PRNGKeyArray, iteration: Int[Array, ""] | int, num_rows: int, size: int) -> Int[Array, "b"]:
+def draw_rows(
+    key: PRNGKeyArray, iteration: Int[Array, ""] | int, num_rows: int, size: int
+) -> Int[Array, "b"]:
+    """Returns size of num_rows rows, in order, drawn anew for each iteration."""
     order = jax.random.permutation(jax.random.fold_in(key, iteration), num_rows)
     return jnp.sort(order[:size])
 

@@ -3,7 +3,7 @@
 from dnc_jax.kernels.bandwidth import median_bandwidth, median_scaled
 from dnc_jax.kernels.convolutional import ConvNTK
 from dnc_jax.kernels.dot_product import NTK, Polynomial
-from dnc_jax.kernels.protocol import ClosedFormKernel, Kernel, check_kernel
+from dnc_jax.kernels.protocol import ClosedFormKernel, ImageKernel, Kernel, check_kernel
 from dnc_jax.kernels.radial import Gaussian, Laplace, Radial, RadialAt
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "ClosedFormKernel",
     "ConvNTK",
     "Gaussian",
+    "ImageKernel",
     "Kernel",
     "Laplace",
     "Polynomial",

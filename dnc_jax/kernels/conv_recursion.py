@@ -23,12 +23,14 @@ from jaxtyping import Array, Float
 from dnc_jax.kernels.arc_cosine import relu_layer
 from dnc_jax.linalg import safe_sqrt
 from dnc_jax.patches import patch_sums, spread_patches
+from dnc_jax.types import pytree, static_field
 
 # A gap 1 - cos t of so many units of rounding is rounding itself: it counts as 0, the same patch.
 GAP_UNITS = 32.0
 
 Axes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 """Those of rows, and those of columns, that a patch covers alike."""
+IMAGE_AXES = ((0,), (1,))
 
 
 class Convolutions(NamedTuple):
@@ -39,6 +41,24 @@ class Convolutions(NamedTuple):
     pooling: bool
     padding: str
     stride: int
+
+    @property
+    def pair_axes(self) -> Axes:
+        """Those of rows and columns of positions in an array of pairs."""
+        return ((0, 2), (1, 3)) if self.pooling else IMAGE_AXES
+
+
+@pytree
+class Patches:
+    """A block of images as the first layer sees it, scaled so that S is a product of two of them.
+
+    values are the patches, or pixels whose products are yet to be summed over patches; variances their
+    squared norms.
+    """
+
+    values: Float[Array, "i j r p"]
+    variances: Float[Array, "i j r"]
+    are_pixels: bool = static_field()
 
 
 class Pair(NamedTuple):
@@ -56,12 +76,18 @@ class Roots(NamedTuple):
     inverse: Array
 
 
-def pair_of(network: Convolutions, u: Float[Array, "r i j p"], v: Float[Array, "s i j p"]) -> Pair:
-    """Returns the pair of patches u and v, scaled so that S = u . v."""
-    meeting = "rijp,sklp->ijklrs" if network.pooling else "rijp,sijp->ijrs"
-    covariance = jnp.einsum(meeting, u, v, precision="highest")
-    own, other = (jnp.moveaxis(jnp.sum(w * w, axis=-1), 0, -1) for w in (u, v))
-    return Pair(covariance, own, other)
+def pair_of(network: Convolutions, own: Patches, other: Patches) -> Pair:
+    """Returns what the kernel of two blocks of images is a function of."""
+    meeting = "ijrp,klsp->ijklrs" if network.pooling else "ijrp,ijsp->ijrs"
+    covariance = jnp.einsum(meeting, own.values, other.values, precision="highest")
+    if own.are_pixels:
+        covariance = sums_over_patches(network, network.pair_axes, covariance)
+    return Pair(covariance, own.variances, other.variances)
+
+
+def sums_over_patches(network: Convolutions, axes: Axes, values: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns the sums of values over the patches of a layer, in the rows and columns of axes."""
+    return patch_sums(values, *axes, network.patch_size, network.padding, network.stride)
 
 
 def kernel_of_pair(network: Convolutions, pair: Pair) -> Float[Array, "r s"]:
@@ -71,8 +97,8 @@ def kernel_of_pair(network: Convolutions, pair: Pair) -> Float[Array, "r s"]:
     for layer in range(network.depth):
         covariance, tangent = _activation(network, covariance, tangent, own, other, keep=False)
         if layer < network.depth - 1:
-            covariance, tangent = (_means_of_pairs(network, a) for a in (covariance, tangent))
-            own, other = (_means_of_images(network, a) for a in (own, other))
+            covariance, tangent = (_means(network, network.pair_axes, a) for a in (covariance, tangent))
+            own, other = (_means(network, IMAGE_AXES, a) for a in (own, other))
     return jnp.mean(tangent, axis=tuple(range(tangent.ndim - 2))) / 2
 
 
@@ -93,20 +119,20 @@ def pair_derivatives(
         after = _activation(network, covariance, tangent, own, other, keep=True)
         layers.append((*after[2:], tangent, own, other))
         if layer < network.depth - 1:
-            covariance, tangent = (_means_of_pairs(network, a) for a in after[:2])
-            own, other = (_means_of_images(network, a) for a in (own, other))
+            covariance, tangent = (_means(network, network.pair_axes, a) for a in after[:2])
+            own, other = (_means(network, IMAGE_AXES, a) for a in (own, other))
     positions = math.prod(tangent.shape[:-2])
     by_covariance = by_tangent = jnp.full_like(tangent, 0.5 / positions)
     by_variances = []
     for layer in reversed(range(network.depth)):
         gap, slope, tangent, own, other = layers[layer]
         below = (by_covariance, by_tangent, gap, slope, tangent)
-        by_covariance, by_tangent, by_variance = _by_rows(network, _pull_back, below, own, other)
+        by_covariance, by_tangent, by_variance = _over_pairs(network, _pull_back, below, own, other)
         by_variances.insert(0, by_variance)
         if layer > 0:
             shape = layers[layer - 1][0].shape
             by_covariance, by_tangent = (
-                _spread_to_pairs(network, a, shape) for a in (by_covariance, by_tangent)
+                _spread(network, network.pair_axes, a, shape) for a in (by_covariance, by_tangent)
             )
     return by_covariance, by_variances
 
@@ -120,14 +146,14 @@ def variance_gradients(
     """Returns the sums over s of weights times the derivatives by own, the variances of the first layer."""
     variances = [own]
     for _ in by_variances[1:]:
-        variances.append(_means_of_images(network, variances[-1]))
+        variances.append(_means(network, IMAGE_AXES, variances[-1]))
     total = None
     for variance, by_variance in zip(reversed(variances), reversed(by_variances), strict=True):
         meeting = "ijklrs,sc->ijrc" if network.pooling else "ijrs,sc->ijrc"
         summed = jnp.einsum(meeting, by_variance, weights, precision="highest")
         positive = variance > 0
         here = summed * jnp.where(positive, 0.5 / jnp.where(positive, variance, 1.0), 0.0)[..., None]
-        total = here if total is None else here + _spread(network, ((0,), (1,)), total, here.shape)
+        total = here if total is None else here + _spread(network, IMAGE_AXES, total, here.shape)
     assert total is not None
     return total
 
@@ -143,14 +169,14 @@ def _activation(
 ) -> tuple[Array, ...]:
     """Returns S' and S' + T', and with keep 1 - cos t and 1 - t/pi."""
 
-    def of_row(covariance: Array, tangent: Array, own: Roots, other: Roots) -> tuple[Array, ...]:
+    def activate(covariance: Array, tangent: Array, own: Roots, other: Roots) -> tuple[Array, ...]:
         gap = _settled(1 - covariance * own.inverse * other.inverse)
         slope, next_gap = relu_layer(gap)
         after = own.root * other.root * (1 - next_gap)
         found = (after, after + tangent * slope)
         return (*found, gap, slope) if keep else found
 
-    return _by_rows(network, of_row, (covariance, tangent), own, other)
+    return _over_pairs(network, activate, (covariance, tangent), own, other)
 
 
 def _pull_back(
@@ -173,28 +199,24 @@ def _pull_back(
     return below, below_tangent, by_variance
 
 
-def _by_rows(
+def _over_pairs(
     network: Convolutions,
     fn: Callable[..., tuple[Array, ...]],
     pairs: tuple[Float[Array, "*positions r s"], ...],
     own: Float[Array, "i j r"],
     other: Float[Array, "i j s"],
 ) -> tuple[Array, ...]:
-    """Returns fn of arrays of pairs, the roots of own and of other, one row i of positions after the other.
-
-    Without the loop, the compiler computes fn again for every patch that a position is part of.
-    """
-    rows = (pairs, _roots(own[..., :, None]), _roots(other[..., None, :]))
-
-    def of_row(row: tuple[tuple[Array, ...], Roots, Roots]) -> tuple[Array, ...]:
-        arrays, own, other = row
-        if network.pooling:
-            own, other = jax.tree.map(lambda a: a[:, None, None], own), rows[2]
-        return fn(*arrays, own, other)
-
+    """Returns fn of arrays of pairs, of the roots of own and of those of other."""
+    own_roots, other_roots = _roots(own[..., :, None]), _roots(other[..., None, :])
     if not network.pooling:
-        return jax.lax.map(of_row, rows)
-    return jax.lax.map(lambda row: of_row((*row, rows[2])), rows[:2])
+        return fn(*pairs, own_roots, other_roots)
+
+    def of_row(row: tuple[tuple[Array, ...], Roots]) -> tuple[Array, ...]:
+        return fn(*row[0], jax.tree.map(lambda a: a[:, None, None], row[1]), other_roots)
+
+    # One row i of positions after the other. At once, the compiler would compute fn again for every patch
+    # that a pair of positions is part of.
+    return jax.lax.map(of_row, (pairs, own_roots))
 
 
 def _roots(variance: Float[Array, "..."]) -> Roots:
@@ -208,23 +230,8 @@ def _settled(gap: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return gap - jax.lax.stop_gradient(jnp.where(is_rounding, gap, 0.0))
 
 
-def _means_of_pairs(network: Convolutions, values: Float[Array, "*positions r s"]) -> Float[Array, "..."]:
-    return _means(network, ((0, 2), (1, 3)) if network.pooling else ((0,), (1,)), values)
-
-
-def _means_of_images(network: Convolutions, values: Float[Array, "i j r"]) -> Float[Array, "k l r"]:
-    return _means(network, ((0,), (1,)), values)
-
-
 def _means(network: Convolutions, axes: Axes, values: Float[Array, "..."]) -> Float[Array, "..."]:
-    size, padding, stride = network.patch_size, network.padding, network.stride
-    return patch_sums(values, *axes, size, padding, stride) / size**2
-
-
-def _spread_to_pairs(
-    network: Convolutions, values: Float[Array, "..."], shape: tuple[int, ...]
-) -> Float[Array, "..."]:
-    return _spread(network, ((0, 2), (1, 3)) if network.pooling else ((0,), (1,)), values, shape)
+    return sums_over_patches(network, axes, values) / network.patch_size**2
 
 
 def _spread(

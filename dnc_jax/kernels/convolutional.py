@@ -1,6 +1,7 @@
 """The neural tangent kernel of convolutional ReLU networks, computed in tiles of pairs of images."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,22 @@ from jaxtyping import Array, Float
 
 from dnc_jax.checks import check_count
 from dnc_jax.chunking import map_tiles
-from dnc_jax.kernels.conv_recursion import Convolutions, kernel_of_pair, pair_of
+from dnc_jax.kernels.conv_recursion import (
+    IMAGE_AXES,
+    Convolutions,
+    Patches,
+    kernel_of_pair,
+    pair_of,
+    sums_over_patches,
+)
 from dnc_jax.linalg import matmul
 from dnc_jax.patches import PADDINGS, image_patches, num_patches
 from dnc_jax.types import is_concrete, pytree, static_field
 
 # Arrays of the size of the covariances that are alive at once.
 LIVE_ARRAYS = 6
+# Memory for the patches of all images, in units of tile_bytes; more are computed again for each tile.
+KEPT_TILES = 32
 
 
 @pytree
@@ -59,9 +69,9 @@ class ConvNTK:
 
     def __call__(self, x: Float[Array, "n h w d"], z: Float[Array, "m h w d"]) -> Float[Array, "n m"]:
         """Returns the Gram matrix of the images x against the images z; tiles once each where z is x."""
-        check_images(self, x)
+        self.check_images(x)
         if z is not x:
-            check_images(self, z, x.shape[1:])
+            self.check_images(z, x.shape[1:])
         return _jitted_gram(self, x, None if x is z else z)
 
     @property
@@ -81,53 +91,65 @@ class ConvNTK:
         if root is not None and is_concrete(root) and not bool(jnp.all(jnp.isfinite(root))):
             raise ValueError("patch_root must be finite: got NaN or infinite entries")
 
+    def check_images(
+        self, images: Float[Array, "n h w d"], image_shape: tuple[int, ...] | None = None
+    ) -> None:
+        """Raises ValueError for what are no images that the network of a kernel can take.
 
-def patch_rows(kernel: ConvNTK, images: Float[Array, "n h w d"]) -> Float[Array, "n i j p"]:
+        Args:
+            image_shape: (h, w, d) that they must have; None takes any.
+        """
+        self.check()
+        if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[0] == 0:
+            raise ValueError(
+                f"images must be floats of shape (n, height, width, channels): got {images.dtype} of shape "
+                f"{images.shape}; of gray images give the channel, images[..., None]"
+            )
+        num_images, height, width, channels = images.shape
+        if height in (1, 3) and width == channels > height:
+            raise ValueError(
+                f"images must have their channels last: got shape {images.shape}, which looks like "
+                f"{num_images} images of {height} channels; use images.transpose(0, 2, 3, 1)"
+            )
+        if image_shape is not None and images.shape[1:] != image_shape:
+            raise ValueError(
+                f"all images must have one height, width and number of channels: got {images.shape[1:]} and "
+                f"{image_shape}"
+            )
+        _check_layers(self, (height, width))
+        dim = self.patch_size**2 * channels
+        if self.patch_root is not None and self.patch_root.shape[0] != dim:
+            raise ValueError(
+                f"patch_root must have {dim} rows, for patches of {self.patch_size} x {self.patch_size} "
+                f"pixels with {channels} channels: got shape {self.patch_root.shape}"
+            )
+
+
+def patches_of(kernel: ConvNTK, images: Float[Array, "r h w d"]) -> Patches:
+    """Returns what the pairs of the images are made of: pixels, or patches where there is a patch_root.
+
+    Scaled so that 2 <u, v> / D is a product of two of them.
+    """
+    dim = kernel.patch_size**2 * images.shape[-1]
+    if kernel.patch_root is None:
+        pixels = jnp.moveaxis(images, 0, 2) * (2 / dim) ** 0.5
+        squares = jnp.sum(pixels * pixels, axis=-1)
+        return Patches(pixels, sums_over_patches(kernel.convolutions, IMAGE_AXES, squares), are_pixels=True)
+    return patch_rows(kernel, images)
+
+
+def patch_rows(kernel: ConvNTK, images: Float[Array, "r h w d"]) -> Patches:
     """Returns sqrt(2/D) times the patches of the first layer times patch_root: S = u . v."""
     patches = image_patches(images, kernel.patch_size, kernel.padding, kernel.stride)
-    patches = patches * (2 / patches.shape[-1]) ** 0.5
-    return patches if kernel.patch_root is None else matmul(patches, kernel.patch_root)
+    patches = jnp.moveaxis(patches, 0, 2) * (2 / patches.shape[-1]) ** 0.5
+    if kernel.patch_root is not None:
+        patches = matmul(patches, kernel.patch_root)
+    return Patches(patches, jnp.sum(patches * patches, axis=-1), are_pixels=False)
 
 
-def tile_size(kernel: ConvNTK, image_shape: tuple[int, ...], itemsize: int, live_arrays: int) -> int:
-    """Returns how many images a tile has on each side: pairs for tile_bytes, at least one."""
-    height, width = num_patches(image_shape[:2], kernel.patch_size, kernel.padding, kernel.stride)
-    positions = (height * width) ** (2 if kernel.pooling else 1)
-    return max(1, math.isqrt(kernel.tile_bytes // (positions * itemsize * live_arrays)))
-
-
-def check_images(
-    kernel: ConvNTK, images: Float[Array, "n h w d"], image_shape: tuple[int, ...] | None = None
-) -> None:
-    """Raises ValueError for what are no images that the network of a kernel can take.
-
-    Args:
-        image_shape: (h, w, d) that they must have; None takes any.
-    """
-    kernel.check()
-    if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[0] == 0:
-        raise ValueError(
-            f"images must be floats of shape (n, height, width, channels): got {images.dtype} of shape "
-            f"{images.shape}; of gray images give the channel, images[..., None]"
-        )
-    num_images, height, width, channels = images.shape
-    if height in (1, 3) and width == channels > height:
-        raise ValueError(
-            f"images must have their channels last: got shape {images.shape}, which looks like {num_images} "
-            f"images of {height} channels; use images.transpose(0, 2, 3, 1)"
-        )
-    if image_shape is not None and images.shape[1:] != image_shape:
-        raise ValueError(
-            f"all images must have one height, width and number of channels: got {images.shape[1:]} and "
-            f"{image_shape}"
-        )
-    _check_layers(kernel, (height, width))
-    dim = kernel.patch_size**2 * channels
-    if kernel.patch_root is not None and kernel.patch_root.shape[0] != dim:
-        raise ValueError(
-            f"patch_root must have {dim} rows, for patches of {kernel.patch_size} x {kernel.patch_size} "
-            f"pixels with {channels} channels: got shape {kernel.patch_root.shape}"
-        )
+def num_positions(kernel: ConvNTK, image_shape: tuple[int, ...]) -> int:
+    """Returns how many patches of the first layer an image has."""
+    return math.prod(num_patches(image_shape[:2], kernel.patch_size, kernel.padding, kernel.stride))
 
 
 def _check_layers(kernel: ConvNTK, size: tuple[int, int]) -> None:
@@ -147,9 +169,11 @@ def _check_layers(kernel: ConvNTK, size: tuple[int, int]) -> None:
 def _jitted_gram(
     kernel: ConvNTK, x: Float[Array, "n h w d"], z: Float[Array, "m h w d"] | None
 ) -> Float[Array, "n m"]:
-    network = kernel.convolutions
+    def tile(own: Patches, other: Patches) -> Float[Array, "r s"]:
+        return kernel_of_pair(kernel.convolutions, pair_of(kernel.convolutions, own, other))
 
-    def tile(x: Float[Array, "r h w d"], z: Float[Array, "s h w d"]) -> Float[Array, "r s"]:
-        return kernel_of_pair(network, pair_of(network, patch_rows(kernel, x), patch_rows(kernel, z)))
-
-    return map_tiles(tile, x, z, tile_size(kernel, x.shape[1:], x.dtype.itemsize, LIVE_ARRAYS))
+    numbers = num_positions(kernel, x.shape[1:]) ** (2 if kernel.pooling else 1)
+    pair_bytes = LIVE_ARRAYS * numbers * x.dtype.itemsize
+    size = max(1, math.isqrt(kernel.tile_bytes // pair_bytes))
+    keep_bytes = KEPT_TILES * kernel.tile_bytes
+    return map_tiles(tile, x, z, size, prepare=partial(patches_of, kernel), keep_bytes=keep_bytes)

@@ -15,8 +15,17 @@ class Kernel(Protocol):
     gradient terms of a `ClosedFormKernel`.
     """
 
-    def __call__(self, x: Float[Array, "n d"], z: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    def __call__(self, x: Float[Array, "n *shape"], z: Float[Array, "m *shape"]) -> Float[Array, "n m"]:
         """Returns the Gram matrix of the rows of x against the rows of z."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class ImageKernel(Kernel, Protocol):
+    """A kernel of images (n, h, w, d) instead of rows."""
+
+    def check_images(self, images: Float[Array, "n h w d"]) -> None:
+        """Raises ValueError for images that it cannot take."""
         raise NotImplementedError
 
 

@@ -1,0 +1,173 @@
+"""Convolutional recursive feature machines: a ConvNTK machine whose patches are seen through M^(1/2).
+
+    conv = fit_conv_rfm(ConvNTK(1, 11), images, targets, ridge=1e-3, num_iters=1)
+
+    iterates = conv_rfm_iterates(ConvNTK(1, 11), images, targets, ridge=1e-3)
+    plain, once = itertools.islice(iterates, 2)
+
+M is the patch AGOP, the same for all positions: the features that the network would look for everywhere.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from numbers import Integral
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from dnc_jax.errors import FitError
+from dnc_jax.kernels import ConvNTK
+from dnc_jax.linalg import psd_power
+from dnc_jax.machine import (
+    FitDiagnostics,
+    KernelMachine,
+    check_fit,
+    check_fit_arguments,
+    machine_of_gram,
+)
+from dnc_jax.patch_agop import patch_agop_core
+from dnc_jax.rfm_steps import Feature, by_trace, check_agop_size, draw_rows
+from dnc_jax.solvers import Solver, quick_cholesky_solve
+from dnc_jax.types import Scalar, pytree
+
+
+@pytree
+class ConvRFM:
+    """A fitted convolutional RFM: a machine whose kernel has feature_root as its patch_root.
+
+    feature_matrix is M and feature_root M^(1/2), both (D, D), for the D numbers of a patch.
+    """
+
+    machine: KernelMachine
+    feature_matrix: Array
+    feature_root: Array
+
+    def __call__(self, images: Float[Array, "n h w d"]) -> Float[Array, "n c"]:
+        """Returns the predictions for images."""
+        return self.machine(images)
+
+
+def fit_conv_rfm(
+    kernel: ConvNTK,
+    images: Float[Array, "n h w d"],
+    targets: Float[Array, "n c"],
+    *,
+    ridge: float,
+    num_iters: int,
+    agop_size: int | None = None,
+    key: PRNGKeyArray | None = None,
+    solver: Solver | None = None,
+) -> ConvRFM:
+    """Returns the machine after num_iters updates of M, and a last refit.
+
+    Every fit solves (K + ridge max(K) I) weights = targets, K the Gram matrix of the images: the ridge is in
+    units of the largest entry of K, since a ConvNTK scales with its images and with M. An update takes M =
+    AGOP / tr(AGOP), the AGOP of the predictor in the patches of the first layer, the mean over positions and
+    images (`patch_agop`). So M^(1/2) has Frobenius norm 1. `select_rfm` with `conv_rfm_iterates` picks the
+    update that held-out images favor, which need not be the last.
+
+    Args:
+        kernel: Its patch_root, if it has one, is M^(1/2) of the first machine; None is the plain kernel.
+        agop_size: Images whose gradients enter each AGOP, drawn anew for each with key; None takes all.
+        key: Draws these images; needed only with agop_size.
+        solver: Of every fit; None is `quick_cholesky_solve`.
+
+    Raises:
+        ValueError: If an argument is out of range, or images or targets hold values that are not finite.
+        FitError: If a system is singular in the dtype of the images, or an AGOP is 0; it names the iteration.
+
+    References:
+        Radhakrishnan, Beaglehole, Pandit and Belkin (2024), Science 383, on convolutional RFM. The released
+        notebooks divide K by its largest entry, patches times M^(1/2) by the Frobenius norm of M^(1/2), and
+        take 20 images for the AGOP.
+    """
+    if isinstance(num_iters, bool) or not isinstance(num_iters, Integral) or num_iters < 0:
+        raise ValueError(f"num_iters must be at least 0 AGOP updates: got {num_iters}")
+    iterates = conv_rfm_iterates(
+        kernel, images, targets, ridge=ridge, agop_size=agop_size, key=key, solver=solver
+    )
+    return next(islice(iterates, num_iters, None))
+
+
+def conv_rfm_iterates(
+    kernel: ConvNTK,
+    images: Float[Array, "n h w d"],
+    targets: Float[Array, "n c"],
+    *,
+    ridge: float,
+    agop_size: int | None = None,
+    key: PRNGKeyArray | None = None,
+    solver: Solver | None = None,
+) -> Iterator[ConvRFM]:
+    """Yields the first machine, then the machine after each update of M, without end.
+
+    The options are those of `fit_conv_rfm`. Each machine is fitted when it is asked for, and checked. The
+    first M is I, or patch_root patch_root^T.
+
+    Raises:
+        ValueError: If an argument is out of range, or images or targets hold values that are not finite.
+        FitError: If a system is singular in the dtype of the images, or an AGOP is 0; it names the iteration.
+    """
+    _check_kernel(kernel)
+    check_fit_arguments(kernel, images, targets, ridge)
+    check_agop_size(agop_size, key, images)
+    feature, iteration = _first_feature(kernel, images), 0
+    while True:
+        machine, diagnostics = _jitted_fit(kernel, images, targets, ridge, solver or quick_cholesky_solve)
+        check_fit(diagnostics, images, targets, ridge, f"iteration {iteration}")
+        yield ConvRFM(machine, feature.matrix, feature.root)
+        iteration += 1
+        feature = _jitted_update(machine, key, iteration, agop_size=agop_size)
+        _check_agop(feature.is_usable, iteration, images)
+        kernel = replace(kernel, patch_root=feature.root)
+
+
+def conv_fit_step(
+    kernel: ConvNTK,
+    images: Float[Array, "n h w d"],
+    targets: Float[Array, "n c"],
+    ridge: Scalar,
+    solver: Solver = quick_cholesky_solve,
+) -> tuple[KernelMachine, FitDiagnostics]:
+    """Returns the machine with weights (K + ridge max(K) I)^-1 targets, unchecked, for use under jit."""
+    gram = kernel(images, images)
+    return machine_of_gram(kernel, images, gram, targets, ridge * jnp.max(gram), solver)
+
+
+def conv_update_step(
+    machine: KernelMachine, key: PRNGKeyArray | None, iteration: int, *, agop_size: int | None
+) -> Feature:
+    """Returns M = AGOP / tr(AGOP) of the predictor in its patches, unchecked, for use under jit."""
+    images = machine.centers
+    if agop_size is not None:
+        assert key is not None
+        images = images[draw_rows(key, iteration, len(images), agop_size)]
+    agop = patch_agop_core(machine, images)
+    matrix = by_trace(agop)
+    return Feature(matrix, psd_power(matrix, 0.5), jnp.all(jnp.isfinite(matrix)))
+
+
+_jitted_fit = jax.jit(conv_fit_step, static_argnames="solver")
+_jitted_update = jax.jit(conv_update_step, static_argnames="agop_size")
+
+
+def _first_feature(kernel: ConvNTK, images: Float[Array, "n h w d"]) -> Feature:
+    root = kernel.patch_root
+    if root is None:
+        root = jnp.eye(kernel.patch_size**2 * images.shape[-1], dtype=images.dtype)
+    return Feature(root @ root.T, root, jnp.ones((), bool))
+
+
+def _check_kernel(kernel: ConvNTK) -> None:
+    if not isinstance(kernel, ConvNTK):
+        raise ValueError(f"kernel must be a ConvNTK: got {type(kernel).__name__}; fit_rfm takes any kernel")
+
+
+def _check_agop(is_usable: Bool[Array, ""], iteration: int, images: Float[Array, "n h w d"]) -> None:
+    if not is_usable:
+        raise FitError(
+            f"the patch AGOP of iteration {iteration} is 0 or not finite: the predictor of n = "
+            f"{len(images)} images is constant; are all images, or all targets, equal?"
+        )
