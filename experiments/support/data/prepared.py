@@ -5,11 +5,13 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from experiments.support.data.catalog import Description
+from experiments.support.data.decoding import decoded, squeezed
 from experiments.support.data.emnist import upright
 from experiments.support.data.images import DataError, Split, Unavailable
 from experiments.support.data.source import Source
@@ -18,6 +20,14 @@ _FORMAT = "array_record"
 _BATCH_SIZE = 4096
 # TFDS waits ever longer between its ten tries, minutes in all.
 _MAX_RETRIES = 1
+
+Form = Literal["decoded", "encoded", "raw"]
+"""How examples are given: with pixels; with the bytes of image files; as the bytes of whole records."""
+_METHODS: dict[Form, str] = {
+    "decoded": "DESERIALIZE_AND_DECODE",
+    "encoded": "DESERIALIZE_NO_DECODE",
+    "raw": "RAW_BYTES",
+}
 
 
 class Opened(NamedTuple):
@@ -36,18 +46,17 @@ def find_prepared(description: Description, data_dir: Path | None) -> Source:
         Unavailable: There is none, or it is stored in a format without random access.
         DataError: It is there and cannot be opened.
     """
-    opened = open_prepared(description.tfds_name, ("train", "test"), data_dir)
+    splits, form = ("train", description.held_out), "encoded" if description.varies else "decoded"
+    opened = open_prepared(description.tfds_name, splits, data_dir, form=form)
     read = partial(_read_splits, opened.parts, description, opened.folder)
-    return Source(opened.words, opened.files, read)
+    words = f"{opened.words}, {description.note}" if description.note else opened.words
+    return Source(words, opened.files, read)
 
 
 def open_prepared(
-    tfds_name: str, splits: Sequence[str], data_dir: Path | None, *, raw: bool = False
+    tfds_name: str, splits: Sequence[str], data_dir: Path | None, *, form: Form = "decoded"
 ) -> Opened:
     """Returns the named splits of a prepared dataset, as `find_prepared` finds it.
-
-    Args:
-        raw: Give examples as the bytes that are stored, for readers that need only a part of each.
 
     Raises:
         Unavailable: There is none, or it is stored in a format without random access.
@@ -61,7 +70,6 @@ def open_prepared(
         raise Unavailable(f"no prepared dataset in {folder}")
     if not any(f".{_FORMAT}" in path.name for path in files):
         raise Unavailable(f"the dataset in {folder} is not in the {_FORMAT} format")
-    method = tfds.decode.DeserializeMethod
     try:
         parts = tfds.data_source(
             tfds_name,
@@ -69,7 +77,7 @@ def open_prepared(
             data_dir=root,
             download=False,
             builder_kwargs={"file_format": _FORMAT},
-            deserialize_method=method.RAW_BYTES if raw else method.DESERIALIZE_AND_DECODE,
+            deserialize_method=tfds.decode.DeserializeMethod[_METHODS[form]],
         )
     except Exception as error:
         raise unreadable(folder, error) from error
@@ -141,18 +149,25 @@ def _finished_files(folder: Path) -> tuple[Path, ...]:
 
 def _read_splits(parts: Sequence[Any], description: Description, folder: Path) -> tuple[Split, Split]:
     try:
-        train, test = (_read_split(part, description.image_shape) for part in parts)
+        train, test = (_read_split(part, description) for part in parts)
     except Exception as error:
         raise unreadable(folder, error) from error
     return (upright(train), upright(test)) if description.name == "emnist" else (train, test)
 
 
-def _read_split(part: Any, image_shape: tuple[int, int, int]) -> Split:  # noqa: ANN401
-    images = np.empty((len(part), *image_shape), np.uint8)
+def _read_split(part: Any, description: Description) -> Split:  # noqa: ANN401
+    images = np.empty((len(part), *description.image_shape), np.uint8)
     labels = np.empty(len(part), np.int64)
     for start in range(0, len(part), _BATCH_SIZE):
         rows = range(start, min(start + _BATCH_SIZE, len(part)))
         examples = part.__getitems__(list(rows))
-        images[rows.start : rows.stop] = [example["image"] for example in examples]
+        images[rows.start : rows.stop] = [_pixels(example["image"], description) for example in examples]
         labels[rows.start : rows.stop] = [example["label"] for example in examples]
     return Split(images, labels)
+
+
+def _pixels(image: Any, description: Description) -> UInt8[np.ndarray, "h w c"]:  # noqa: ANN401
+    if not description.varies:
+        return image
+    height, _, _ = description.image_shape
+    return squeezed(decoded(image), height)
