@@ -31,7 +31,10 @@ def place_in_noise(
         DataError: If the digits have another shape, or values outside of [0, 1].
     """
     if digits.shape[1:] != DIGIT_SHAPE:
-        raise DataError(f"digits have the wrong shape: got {digits.shape}, expected (n, *{DIGIT_SHAPE})")
+        expected = ", ".join(map(str, DIGIT_SHAPE))
+        raise DataError(
+            f"digits have the wrong shape: got {digits.shape}, expected (n, {expected}); give digits of MNIST"
+        )
     # Written so that NaN is refused too.
     if not np.all((digits >= 0) & (digits <= 1)):
         raise DataError(

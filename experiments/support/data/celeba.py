@@ -101,7 +101,7 @@ def open_faces(data_dir: Path | None, names: Sequence[str]) -> Faces:
             there and damaged, or of another version than the installed one.
     """
     try:
-        opened = open_prepared(TFDS_NAME, ("train", "test"), data_dir, form="raw")
+        opened = open_prepared(TFDS_NAME, ("train", "test"), data_dir, raw=True)
     except Unavailable as reason:
         raise DataError(
             f"CelebA is missing: {reason}, expected it as TensorFlow Datasets prepares it; where TensorFlow "

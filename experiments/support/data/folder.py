@@ -1,11 +1,12 @@
 """A user's own images: a folder with one folder of images for each class.
 
 - Classes are the folders in DIR, named and numbered in the order of their sorted names. Where DIR holds the
-  folders train and test and these hold folders, they are the splits, and hold folders of the same names.
+  folders train and test and these hold folders, they are the splits, and hold folders of the same names;
+  nothing else may be a folder beside them.
 - A class folder holds image files (see `image_files.SUFFIXES`), at least one, and nothing else: a folder or
   a file of another kind in it is refused, since it could be a part of the class that is not read.
-- Names that begin with a dot, Thumbs.db and desktop.ini are passed over everywhere; files beside the class
-  folders are passed over too, unless they are images.
+- Names that begin with a dot, Thumbs.db and desktop.ini are passed over everywhere; files outside of the
+  class folders are passed over too, unless they are images.
 - Images are gray, with one channel, where all images of the folder are; else all are read as RGB.
 - All images have the same size, or all are squeezed to a square.
 
@@ -101,26 +102,36 @@ def open_folder(path: Path, image_size: int | None = None) -> ImageFolder:
 def _roots(folder: Path) -> tuple[Path, ...]:
     """Returns the folders that hold class folders: the folder itself, or its train and test folders."""
     roots = tuple(folder / name for name in _SPLITS)
-    if not all(root.is_dir() and any(path.is_dir() for path in _entries(root)) for root in roots):
+    with_classes = [root for root in roots if root.is_dir() and any(path.is_dir() for path in _entries(root))]
+    if not with_classes:
         return (folder,)
+    if len(with_classes) == 1:
+        raise DataError(
+            f"{with_classes[0]} holds folders and its counterpart does not: got no classes in one of train and "
+            "test, expected both, or neither; add the other, or give the folder with the classes as --data-dir"
+        )
     others = [path.name for path in _entries(folder) if path.is_dir() and path not in roots]
     if others:
         raise DataError(
             f"{folder} holds other folders beside train and test: got {', '.join(others)}, expected these "
             "two only; move the others elsewhere"
         )
+    _refuse_strays(folder)
     return roots
 
 
-def _classes(root: Path) -> dict[str, Sequence[Path]]:
-    entries = _entries(root)
-    strays = [path for path in entries if path.is_file() and _is_image(path)]
+def _refuse_strays(folder: Path) -> None:
+    strays = [path for path in _entries(folder) if path.is_file() and _is_image(path)]
     if strays:
         raise DataError(
-            f"{strays[0]} is an image beside the class folders: got {len(strays)} such, expected images in "
+            f"{strays[0]} is an image outside of the class folders: got {len(strays)} such, expected images in "
             "the folder of their class; move them there or elsewhere"
         )
-    classes = {path.name: _images(path) for path in entries if path.is_dir()}
+
+
+def _classes(root: Path) -> dict[str, Sequence[Path]]:
+    _refuse_strays(root)
+    classes = {path.name: _images(path) for path in _entries(root) if path.is_dir()}
     if len(classes) < 2:
         raise DataError(
             f"{root} holds too few classes: got {len(classes)} ({', '.join(classes) or 'no folder'}), "

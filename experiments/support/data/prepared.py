@@ -5,10 +5,9 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 
 from experiments.support.data.catalog import Description
 from experiments.support.data.decoding import decoded, squeezed
@@ -20,14 +19,6 @@ _FORMAT = "array_record"
 _BATCH_SIZE = 4096
 # TFDS waits ever longer between its ten tries, minutes in all.
 _MAX_RETRIES = 1
-
-Form = Literal["decoded", "encoded", "raw"]
-"""How examples are given: with pixels; with the bytes of image files; as the bytes of whole records."""
-_METHODS: dict[Form, str] = {
-    "decoded": "DESERIALIZE_AND_DECODE",
-    "encoded": "DESERIALIZE_NO_DECODE",
-    "raw": "RAW_BYTES",
-}
 
 
 class Opened(NamedTuple):
@@ -46,17 +37,20 @@ def find_prepared(description: Description, data_dir: Path | None) -> Source:
         Unavailable: There is none, or it is stored in a format without random access.
         DataError: It is there and cannot be opened.
     """
-    splits, form = ("train", description.held_out), "encoded" if description.varies else "decoded"
-    opened = open_prepared(description.tfds_name, splits, data_dir, form=form)
+    splits = ("train", description.held_out)
+    opened = open_prepared(description.tfds_name, splits, data_dir, raw=description.varies)
     read = partial(_read_splits, opened.parts, description, opened.folder)
     words = f"{opened.words}, {description.note}" if description.note else opened.words
     return Source(words, opened.files, read)
 
 
 def open_prepared(
-    tfds_name: str, splits: Sequence[str], data_dir: Path | None, *, form: Form = "decoded"
+    tfds_name: str, splits: Sequence[str], data_dir: Path | None, *, raw: bool = False
 ) -> Opened:
     """Returns the named splits of a prepared dataset, as `find_prepared` finds it.
+
+    Args:
+        raw: Give examples as the bytes that are stored, for readers that need only a part of each.
 
     Raises:
         Unavailable: There is none, or it is stored in a format without random access.
@@ -70,6 +64,7 @@ def open_prepared(
         raise Unavailable(f"no prepared dataset in {folder}")
     if not any(f".{_FORMAT}" in path.name for path in files):
         raise Unavailable(f"the dataset in {folder} is not in the {_FORMAT} format")
+    method = tfds.decode.DeserializeMethod
     try:
         parts = tfds.data_source(
             tfds_name,
@@ -77,7 +72,7 @@ def open_prepared(
             data_dir=root,
             download=False,
             builder_kwargs={"file_format": _FORMAT},
-            deserialize_method=tfds.decode.DeserializeMethod[_METHODS[form]],
+            deserialize_method=method.RAW_BYTES if raw else method.DESERIALIZE_AND_DECODE,
         )
     except Exception as error:
         raise unreadable(folder, error) from error
@@ -161,13 +156,16 @@ def _read_split(part: Any, description: Description) -> Split:  # noqa: ANN401
     for start in range(0, len(part), _BATCH_SIZE):
         rows = range(start, min(start + _BATCH_SIZE, len(part)))
         examples = part.__getitems__(list(rows))
-        images[rows.start : rows.stop] = [_pixels(example["image"], description) for example in examples]
+        if description.varies:
+            examples = [_squeezed(part, record, description.image_shape) for record in examples]
+        images[rows.start : rows.stop] = [example["image"] for example in examples]
         labels[rows.start : rows.stop] = [example["label"] for example in examples]
     return Split(images, labels)
 
 
-def _pixels(image: Any, description: Description) -> UInt8[np.ndarray, "h w c"]:  # noqa: ANN401
-    if not description.varies:
-        return image
-    height, _, _ = description.image_shape
-    return squeezed(decoded(image), height)
+def _squeezed(part: Any, record: bytes, image_shape: tuple[int, int, int]) -> dict[str, Any]:  # noqa: ANN401
+    from tensorflow_datasets.core.decode import SkipDecoding
+
+    stored = part.dataset_info.features
+    example = stored.deserialize_example_np(record, decoders={"image": SkipDecoding()})
+    return example | {"image": squeezed(decoded(example["image"]), image_shape[0])}
