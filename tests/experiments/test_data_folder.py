@@ -51,13 +51,17 @@ def numbers(part, first=0):
     return found
 
 
+def places_of(part):
+    return set(zip(part.labels.tolist(), numbers(part), strict=True))
+
+
 def test_classes_are_the_sorted_names_and_pixels_are_scaled(images):
     sets = load(images)
     assert sets.class_names == CLASSES
     assert sets.title == "images"
     assert sets.source == f"image files in {images}, divided by the seed into training and test images"
     assert [part.images.shape for part in parts(sets)] == [(n, *SIZE, 3) for n in (6, 3, 5)]
-    places = [set(zip(part.labels.tolist(), numbers(part), strict=True)) for part in parts(sets)]
+    places = [places_of(part) for part in parts(sets)]
     assert len(set.union(*places)) == 14
     assert all({label for label, _ in place} == {0, 1, 2} for place in places)
 
@@ -65,6 +69,7 @@ def test_classes_are_the_sorted_names_and_pixels_are_scaled(images):
 def test_the_seed_divides_the_folder(images):
     one, same, other = load(images), load(images), load(images, seed=1)
     assert one.sha256 == same.sha256 != other.sha256
+    assert places_of(one.test) != places_of(other.test)
     more = load(images, num_validation=0, num_train=13)
     np.testing.assert_array_equal(one.test.images, more.test.images)
     smallest = load(images, num_train=None, num_validation=0, num_test=None)

@@ -33,7 +33,8 @@ _CIFAR100 = """
     train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
-# In the order of the benchmark's class folders, 00000 to 00042.
+# In the order of the benchmark's class folders, 00000 to 00042. TFDS stores no names: that its numbers follow
+# the same order is taken for granted.
 GTSRB = (
     "Speed limit 20",
     "Speed limit 30",

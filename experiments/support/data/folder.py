@@ -107,8 +107,8 @@ def _roots(folder: Path) -> tuple[Path, ...]:
         return (folder,)
     if len(with_classes) == 1:
         raise DataError(
-            f"{with_classes[0]} holds folders and its counterpart does not: got no classes in one of train and "
-            "test, expected both, or neither; add the other, or give the folder with the classes as --data-dir"
+            f"{with_classes[0]} holds folders and its counterpart does not: got classes in one of train and "
+            "test, expected both or neither; add the other, or give the one with the classes as --data-dir"
         )
     others = [path.name for path in _entries(folder) if path.is_dir() and path not in roots]
     if others:
@@ -124,8 +124,8 @@ def _refuse_strays(folder: Path) -> None:
     strays = [path for path in _entries(folder) if path.is_file() and _is_image(path)]
     if strays:
         raise DataError(
-            f"{strays[0]} is an image outside of the class folders: got {len(strays)} such, expected images in "
-            "the folder of their class; move them there or elsewhere"
+            f"{strays[0]} is an image outside of the class folders: got {len(strays)} such, expected images "
+            "in the folder of their class; move them there or elsewhere"
         )
 
 
