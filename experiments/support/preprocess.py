@@ -1,13 +1,12 @@
 """From stored images to training data: seeded subsets, standardized pixels, targets in {-1, +1}."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 from numpy.typing import DTypeLike
 
-from experiments.support.data.images import DataError, Images, Split, check_labels
+from experiments.support.data.images import DataError, Images, Split, check_labels, sha256_of
 from experiments.support.data.stratify import stratified_subset
 
 _DEFAULT_NUM_TEST = 1000
@@ -99,7 +98,7 @@ def prepare(
     Raises:
         DataError: A size, the seed or the noise is out of range, or the data cannot be trained on.
     """
-    _check_trainable(images)
+    check_trainable(images)
     available = len(images.train.labels), len(images.test.labels)
     sizes = subset_sizes(images.name, available, images.num_classes, num_train, num_test)
     if seed < 0:
@@ -107,7 +106,7 @@ def prepare(
     train = _subset(images.train, sizes[0], images.num_classes, np.random.default_rng([seed, _TRAIN]))
     test = _subset(images.test, sizes[1], images.num_classes, np.random.default_rng([seed, _TEST]))
     _check_measurable(train, test, images)
-    sha256 = _sha256(train, test)
+    sha256 = sha256_of(train, test)
     x, z = _scaled(train, images.max_value, dtype), _scaled(test, images.max_value, dtype)
     statistics = _statistics(x)
     if statistics.constant.all():
@@ -158,7 +157,8 @@ def check_solvable(train: Dataset, ridge: float) -> None:
         )
 
 
-def _check_trainable(images: Images) -> None:
+def check_trainable(images: Images) -> None:
+    """Raises DataError unless pixels are finite, and two classes or more have a training image each."""
     for part, split in (("training", images.train), ("test", images.test)):
         where = f"the {part} split of {images.name}"
         _check_finite(split.images, where)
@@ -232,15 +232,6 @@ def _check_measurable(train: Split, test: Split, images: Images) -> None:
             f"num_test is too small for {images.name}: got points of {num_classes} class in "
             f"{len(test.labels)}, expected at least 2 classes, whose distance is measured; ask for more"
         )
-
-
-def _sha256(*splits: Split) -> str:
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update(f"{split.images.dtype.str}{split.images.shape}".encode())
-        digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
-    return digest.hexdigest()
 
 
 def _scaled(split: Split, max_value: float, dtype: DTypeLike) -> Float[np.ndarray, "n d"]:

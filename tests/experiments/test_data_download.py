@@ -15,10 +15,9 @@ from experiments.support import data
 from experiments.support.data import download
 from experiments.support.data.catalog import CATALOG, describe
 from experiments.support.data.images import Unavailable
-from experiments.support.data.packaged import PACKAGED
 from tests.experiments import original_files as files
 
-NETWORK_NAMES = sorted(set(CATALOG) - set(PACKAGED))
+NETWORK_NAMES = sorted(name for name, description in CATALOG.items() if description.originals)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

@@ -1,12 +1,10 @@
 """The TFDS path for real: a tiny dataset under a stock name, version and features, without TensorFlow."""
 
 import importlib.util
-import io
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image
 from tensorflow_datasets.core.download import downloader
 
 from experiments.support import data
@@ -14,56 +12,16 @@ from experiments.support.data import download, prepared
 from experiments.support.data.catalog import describe
 from experiments.support.data.images import Unavailable
 from tests.experiments import original_files as files
+from tests.experiments.prepared_files import tiny_builder
 
-COUNTS = {"train": 30, "test": 20}
-SHAPES = {"svhn": (32, 32, 3), "emnist": (28, 28, 1)}
-
-
-def tiny_builder(name, root):
-    """A builder that TFDS cannot tell from its stock one, with a few images of its own."""
-    description = describe(name)
-    stock = tfds.builder_cls(description.tfds_name.split("/")[0])
-    shape, num_classes = description.image_shape, len(description.class_names)
-    more = {"id": tfds.features.Text()} if name == "svhn" else {}
-    configs = [config for config in stock.BUILDER_CONFIGS if config.name == "balanced"]
-    with tfds.core.registered.skip_registration():
-
-        class Tiny(tfds.core.GeneratorBasedBuilder):
-            VERSION = stock.VERSION
-            BUILDER_CONFIGS = configs
-
-            def _info(self):
-                image, label = (
-                    tfds.features.Image(shape=shape),
-                    tfds.features.ClassLabel(num_classes=num_classes),
-                )
-                features = tfds.features.FeaturesDict({"image": image, "label": label, **more})
-                return tfds.core.DatasetInfo(builder=self, features=features)
-
-            def _split_generators(self, _):
-                return {part: self._generate_examples(count) for part, count in COUNTS.items()}
-
-            def _generate_examples(self, count):
-                for index, image in enumerate(files.pixels(count, shape)):
-                    example = {"image": png(image), "label": index % num_classes}
-                    yield index, example | dict.fromkeys(more, str(index))
-
-    Tiny.name = description.tfds_name.split("/")[0]
-    return Tiny(data_dir=root, file_format="array_record")
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image.squeeze()).save(file, "PNG")
-    file.seek(0)
-    return file
+NAMES = ("svhn", "emnist")
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """A folder with a tiny prepared SVHN and a tiny prepared EMNIST; not to be written to."""
     root = tmp_path_factory.mktemp("prepared")
-    for name in SHAPES:
+    for name in NAMES:
         tiny_builder(name, root).download_and_prepare()
     return root
 

@@ -17,6 +17,7 @@ Name = Literal[
     "cifar10",
     "cifar100",
     "emnist",
+    "gtsrb",
 ]
 
 
@@ -34,7 +35,13 @@ class Description:
     tfds_name: str = ""
     """empty where the images come with the repository or with a Python package"""
     originals: tuple[str, ...] = ()
-    """names of the original files, as they are published"""
+    """names of the original files, as they are published; empty where none are read"""
+    held_out: str = "test"
+    """the split of TFDS that test images are taken from"""
+    varies: bool = False
+    """whether stored images vary in size and are squeezed to `image_shape`"""
+    note: str = ""
+    """what a reader must know of images from TFDS, added to their source"""
 
 
 _IDX = (
@@ -101,6 +108,18 @@ _DESCRIPTIONS = (
         (112_800, 18_800),
         tfds_name="emnist/balanced",
         originals=("gzip.zip",),
+    ),
+    Description(
+        "gtsrb",
+        "GTSRB",
+        class_names.GTSRB,
+        (32, 32, 3),
+        (31_367, 7_842),
+        tfds_name="visual_domain_decathlon/gtsrb",
+        held_out="validation",
+        varies=True,
+        note="squeezed to 32 x 32 by Pillow's bilinear filter; test images are those of its validation split "
+        "(its test split has no labels)",
     ),
 )
 CATALOG = {description.name: description for description in _DESCRIPTIONS}

@@ -9,7 +9,6 @@ References:
 
 import difflib
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from experiments.support.data.decoding import decoded, squeezed
 from experiments.support.data.images import DataError, Unavailable
 from experiments.support.data.prepared import open_prepared, preparing_command, unreadable
 
@@ -152,14 +152,11 @@ def _subset(part: Any, wanted: Mapping[str, Any]) -> Any:  # noqa: ANN401
 
 
 def _resized(features: Any, record: bytes, size: int) -> UInt8[np.ndarray, "size size 3"]:  # noqa: ANN401
-    from PIL import Image
     from tensorflow_datasets.core.decode import SkipDecoding
 
-    # Decoded here: TFDS takes OpenCV where that is installed, whose pixels differ from Pillow's.
     encoded = features.deserialize_example_np(record, decoders={"image": SkipDecoding()})["image"]
-    with Image.open(io.BytesIO(encoded)) as image:
-        pixels = image.convert("RGB")
+    pixels = decoded(encoded)
     height, width, _ = IMAGE_SHAPE
     if pixels.size != (width, height):
         raise ValueError(f"an image of {pixels.size[0]} x {pixels.size[1]} pixels, not {width} x {height}")
-    return np.asarray(pixels.resize((size, size), Image.Resampling.BILINEAR))
+    return squeezed(pixels, size)

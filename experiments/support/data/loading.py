@@ -24,7 +24,8 @@ def load(name: Name | str, *, data_dir: Path | None = None) -> Images:
     `fashion_mnist_mini`, `digits` and `mnist_5k` come with the repository or with a package and need no
     `data_dir`. The others are looked for in this order: original files in `data_dir` or `data_dir/<name>`;
     a dataset prepared by TensorFlow Datasets; a download of the original files; a preparation by TensorFlow
-    Datasets, where TensorFlow is installed. Decoded images are cached (see `cache`).
+    Datasets, where TensorFlow is installed. Decoded images are cached (see `cache`). `gtsrb` is read as
+    TensorFlow Datasets prepares it, and in no other way.
 
     Raises:
         DataError: The name is unknown, a file is damaged, or every way of getting the data is closed.
@@ -73,20 +74,25 @@ def _existing(data_dir: Path | None) -> Path | None:
 
 
 def _find(description: Description, data_dir: Path | None) -> Source:
-    ways: dict[str, Callable[[Description, Path | None], Source]] = {
-        "original files": _original,
-        "prepared dataset": prepared.find_prepared,
-        "download": _downloaded,
-        "preparation": prepared.prepare,
-    }
     closed = []
-    for way, find in ways.items():
+    for way, find in _ways(description).items():
         try:
             return find(description, data_dir)
         except Unavailable as reason:
             _logger.info("%s: %s: %s", description.name, way, reason)
             closed.append(f"{way}: {reason}")
     raise DataError(_every_way_out(description, closed))
+
+
+def _ways(description: Description) -> dict[str, Callable[[Description, Path | None], Source]]:
+    if not description.originals:
+        return {"prepared dataset": prepared.find_prepared, "preparation": prepared.prepare}
+    return {
+        "original files": _original,
+        "prepared dataset": prepared.find_prepared,
+        "download": _downloaded,
+        "preparation": prepared.prepare,
+    }
 
 
 def _folders(description: Description, data_dir: Path | None) -> tuple[Path, ...]:
@@ -115,17 +121,21 @@ def _downloaded(description: Description, data_dir: Path | None) -> Source:
 
 
 def _every_way_out(description: Description, closed: list[str]) -> str:
-    files = " and ".join(description.originals)
     command = prepared.preparing_command(description.tfds_name)
+    by_tfds = (
+        f"where TensorFlow and a network are at hand, run {command} and name its folder "
+        "(by default ~/tensorflow_datasets) as data_dir"
+    )
+    todo = [by_tfds, "choose a dataset that needs no files: fashion_mnist_mini or digits"]
+    if description.originals:
+        files = " and ".join(description.originals)
+        todo.insert(0, f"put {files} into a folder and name it as data_dir")
+        todo.insert(2, "run again with a network: the original files are then downloaded")
     return "\n  ".join(
         [
             f"no data for dataset {description.name!r}: got nothing from any of",
             *(f"- {reason}" for reason in closed),
             "expected one of these to work; what to do, any one of",
-            f"- put {files} into a folder and name it as data_dir",
-            f"- where TensorFlow and a network are at hand, run {command} and name its folder "
-            "(by default ~/tensorflow_datasets) as data_dir",
-            "- run again with a network: the original files are then downloaded",
-            "- choose a dataset that needs no files: fashion_mnist_mini or digits",
+            *(f"- {step}" for step in todo),
         ]
     )

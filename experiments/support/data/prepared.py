@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.support.data.catalog import Description
+from experiments.support.data.decoding import decoded, squeezed
 from experiments.support.data.emnist import upright
 from experiments.support.data.images import DataError, Split, Unavailable
 from experiments.support.data.source import Source
@@ -36,9 +37,11 @@ def find_prepared(description: Description, data_dir: Path | None) -> Source:
         Unavailable: There is none, or it is stored in a format without random access.
         DataError: It is there and cannot be opened.
     """
-    opened = open_prepared(description.tfds_name, ("train", "test"), data_dir)
+    splits = ("train", description.held_out)
+    opened = open_prepared(description.tfds_name, splits, data_dir, raw=description.varies)
     read = partial(_read_splits, opened.parts, description, opened.folder)
-    return Source(opened.words, opened.files, read)
+    words = f"{opened.words}, {description.note}" if description.note else opened.words
+    return Source(words, opened.files, read)
 
 
 def open_prepared(
@@ -141,18 +144,28 @@ def _finished_files(folder: Path) -> tuple[Path, ...]:
 
 def _read_splits(parts: Sequence[Any], description: Description, folder: Path) -> tuple[Split, Split]:
     try:
-        train, test = (_read_split(part, description.image_shape) for part in parts)
+        train, test = (_read_split(part, description) for part in parts)
     except Exception as error:
         raise unreadable(folder, error) from error
     return (upright(train), upright(test)) if description.name == "emnist" else (train, test)
 
 
-def _read_split(part: Any, image_shape: tuple[int, int, int]) -> Split:  # noqa: ANN401
-    images = np.empty((len(part), *image_shape), np.uint8)
+def _read_split(part: Any, description: Description) -> Split:  # noqa: ANN401
+    images = np.empty((len(part), *description.image_shape), np.uint8)
     labels = np.empty(len(part), np.int64)
     for start in range(0, len(part), _BATCH_SIZE):
         rows = range(start, min(start + _BATCH_SIZE, len(part)))
         examples = part.__getitems__(list(rows))
+        if description.varies:
+            examples = [_squeezed(part, record, description.image_shape) for record in examples]
         images[rows.start : rows.stop] = [example["image"] for example in examples]
         labels[rows.start : rows.stop] = [example["label"] for example in examples]
     return Split(images, labels)
+
+
+def _squeezed(part: Any, record: bytes, image_shape: tuple[int, int, int]) -> dict[str, Any]:  # noqa: ANN401
+    from tensorflow_datasets.core.decode import SkipDecoding
+
+    stored = part.dataset_info.features
+    example = stored.deserialize_example_np(record, decoders={"image": SkipDecoding()})
+    return example | {"image": squeezed(decoded(example["image"]), image_shape[0])}
