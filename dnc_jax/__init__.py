@@ -76,6 +76,7 @@ from dnc_jax.collapse import (
     simplex_etf,
     within_class_rounding,
 )
+from dnc_jax.conv_rfm import ConvRFM, conv_rfm_iterates, fit_conv_machine, fit_conv_rfm, update_conv_rfm
 from dnc_jax.deep_rfm import (
     DeepRFM,
     DeepRFMLayer,
@@ -93,9 +94,20 @@ from dnc_jax.features import (
     product_laplace_fourier_features,
     relu_features,
 )
-from dnc_jax.kernels import NTK, Gaussian, Kernel, Laplace, Polynomial, median_bandwidth, median_scaled
+from dnc_jax.kernels import (
+    NTK,
+    ConvNTK,
+    Gaussian,
+    Kernel,
+    Laplace,
+    Polynomial,
+    median_bandwidth,
+    median_scaled,
+)
 from dnc_jax.linalg import psd_pinv, psd_power, squared_distances, unit_rows
 from dnc_jax.machine import KernelMachine, fit_kernel_machine, kernel_machine_core
+from dnc_jax.agop_patches import patch_agop
+from dnc_jax.patches import image_patches
 from dnc_jax.rfm import RFM, fit_rfm, rfm_iterates
 from dnc_jax.rfm_selection import RFMHistory, mean_squared_error, misclassification, select_rfm
 from dnc_jax.rfm_steps import by_max, by_trace
@@ -109,6 +121,8 @@ __all__ = [
     "Attribution",
     "ClassStats",
     "CollapseMetrics",
+    "ConvNTK",
+    "ConvRFM",
     "DeepRFM",
     "DeepRFMLayer",
     "Estimate",
@@ -141,6 +155,7 @@ __all__ = [
     "class_stats",
     "collapse_attribution",
     "collapse_metrics",
+    "conv_rfm_iterates",
     "cosine",
     "cosine_nfa",
     "cosine_of_grams",
@@ -148,11 +163,14 @@ __all__ = [
     "deep_rfm_layer_core",
     "effective_rank",
     "egop",
+    "fit_conv_machine",
+    "fit_conv_rfm",
     "fit_deep_rfm",
     "fit_deep_rfm_layer",
     "fit_kernel_machine",
     "fit_rfm",
     "gaussian_fourier_features",
+    "image_patches",
     "kernel_agop",
     "kernel_machine_core",
     "laplace_fourier_features",
@@ -201,6 +219,7 @@ __all__ = [
     "nfm",
     "of_classes",
     "of_points",
+    "patch_agop",
     "pearson",
     "pearson_of_grams",
     "power_factor",
@@ -220,5 +239,6 @@ __all__ = [
     "subspace_alignment",
     "svd_stages",
     "unit_rows",
+    "update_conv_rfm",
     "within_class_rounding",
 ]

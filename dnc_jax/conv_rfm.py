@@ -15,11 +15,11 @@ from numbers import Integral
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import ConvNTK
-from dnc_jax.linalg import psd_power
+from dnc_jax.linalg import matmul, psd_power
 from dnc_jax.machine import (
     FitDiagnostics,
     KernelMachine,
@@ -27,7 +27,7 @@ from dnc_jax.machine import (
     check_fit_arguments,
     machine_of_gram,
 )
-from dnc_jax.patch_agop import patch_agop_core
+from dnc_jax.agop_patches import conv_kernel, patch_agop_core
 from dnc_jax.rfm_steps import Feature, by_trace, check_agop_size, draw_rows
 from dnc_jax.solvers import Solver, quick_cholesky_solve
 from dnc_jax.types import Scalar, pytree
@@ -37,12 +37,15 @@ from dnc_jax.types import Scalar, pytree
 class ConvRFM:
     """A fitted convolutional RFM: a machine whose kernel has feature_root as its patch_root.
 
-    feature_matrix is M and feature_root M^(1/2), both (D, D), for the D numbers of a patch.
+    feature_matrix is M and feature_root M^(1/2), both (D, D), for the D numbers of a patch. added_ridge is
+    what was added to the diagonal of K: at the images of the fit, the predictions are targets -
+    added_ridge * machine.weights, without another Gram matrix.
     """
 
     machine: KernelMachine
     feature_matrix: Array
     feature_root: Array
+    added_ridge: Array
 
     def __call__(self, images: Float[Array, "n h w d"]) -> Float[Array, "n c"]:
         """Returns the predictions for images."""
@@ -110,18 +113,94 @@ def conv_rfm_iterates(
         ValueError: If an argument is out of range, or images or targets hold values that are not finite.
         FitError: If a system is singular in the dtype of the images, or an AGOP is 0; it names the iteration.
     """
-    _check_kernel(kernel)
+    conv, iteration = fit_conv_machine(kernel, images, targets, ridge=ridge, solver=solver), 0
+    check_agop_size(agop_size, key, images)
+    while True:
+        yield conv
+        iteration += 1
+        drawn = None if key is None else jax.random.fold_in(key, iteration)
+        conv = update_conv_rfm(
+            conv,
+            targets,
+            ridge=ridge,
+            agop_size=agop_size,
+            key=drawn,
+            solver=solver,
+            name=f"iteration {iteration}",
+        )
+
+
+def fit_conv_machine(
+    kernel: ConvNTK,
+    images: Float[Array, "n h w d"],
+    targets: Float[Array, "n c"],
+    *,
+    ridge: float,
+    solver: Solver | None = None,
+) -> ConvRFM:
+    """Returns the machine before any update: M is I, or patch_root patch_root^T if the kernel has one.
+
+    Raises:
+        ValueError: If an argument is out of range, or images or targets hold values that are not finite.
+        FitError: If the system is singular in the dtype of the images.
+    """
+    if not isinstance(kernel, ConvNTK):
+        raise ValueError(f"kernel must be a ConvNTK: got {type(kernel).__name__}; fit_rfm takes any kernel")
+    root = kernel.patch_root
+    check_fit_arguments(kernel, images, targets, ridge)
+    if root is None:
+        root = jnp.eye(kernel.patch_size**2 * images.shape[-1], dtype=images.dtype)
+    return _checked_fit(kernel, images, targets, ridge, (matmul(root, root.T), root), solver, "iteration 0")
+
+
+def update_conv_rfm(
+    conv: ConvRFM,
+    targets: Float[Array, "n c"],
+    *,
+    ridge: float,
+    agop_size: int | None = None,
+    key: PRNGKeyArray | None = None,
+    solver: Solver | None = None,
+    name: str = "the update",
+) -> ConvRFM:
+    """Returns the machine after one more update of M, fitted to the targets on the images of conv.
+
+    The step of `conv_rfm_iterates`, for loops that keep and resume their own state.
+
+    Args:
+        name: What errors call this step.
+
+    Raises:
+        ValueError: If an argument is out of range, or the targets hold values that are not finite.
+        FitError: If the system is singular in the dtype of the images, or the AGOP is 0.
+    """
+    kernel, images = conv_kernel(conv.machine), conv.machine.centers
     check_fit_arguments(kernel, images, targets, ridge)
     check_agop_size(agop_size, key, images)
-    feature, iteration = _first_feature(kernel, images), 0
-    while True:
-        machine, diagnostics = _jitted_fit(kernel, images, targets, ridge, solver or quick_cholesky_solve)
-        check_fit(diagnostics, images, targets, ridge, f"iteration {iteration}")
-        yield ConvRFM(machine, feature.matrix, feature.root)
-        iteration += 1
-        feature = _jitted_update(machine, key, iteration, agop_size=agop_size)
-        _check_agop(feature.is_usable, iteration, images)
-        kernel = replace(kernel, patch_root=feature.root)
+    feature = _jitted_update(conv.machine, key, agop_size=agop_size)
+    if not feature.is_usable:
+        raise FitError(
+            f"the patch AGOP of {name} is 0 or not finite: the predictor of n = {len(images)} images is "
+            "constant; are all images, or all targets, equal?"
+        )
+    kernel = replace(kernel, patch_root=feature.root)
+    return _checked_fit(kernel, images, targets, ridge, (feature.matrix, feature.root), solver, name)
+
+
+def _checked_fit(
+    kernel: ConvNTK,
+    images: Float[Array, "n h w d"],
+    targets: Float[Array, "n c"],
+    ridge: float,
+    feature: tuple[Array, Array],
+    solver: Solver | None,
+    name: str,
+) -> ConvRFM:
+    machine, added_ridge, diagnostics = _jitted_fit(
+        kernel, images, targets, ridge, solver or quick_cholesky_solve
+    )
+    check_fit(diagnostics, images, targets, ridge, name)
+    return ConvRFM(machine, *feature, added_ridge)
 
 
 def conv_fit_step(
@@ -130,44 +209,23 @@ def conv_fit_step(
     targets: Float[Array, "n c"],
     ridge: Scalar,
     solver: Solver = quick_cholesky_solve,
-) -> tuple[KernelMachine, FitDiagnostics]:
-    """Returns the machine with weights (K + ridge max(K) I)^-1 targets, unchecked, for use under jit."""
+) -> tuple[KernelMachine, Float[Array, ""], FitDiagnostics]:
+    """Returns the machine with weights (K + ridge max(K) I)^-1 targets, and ridge max(K), unchecked."""
     gram = kernel(images, images)
-    return machine_of_gram(kernel, images, gram, targets, ridge * jnp.max(gram), solver)
+    added_ridge = ridge * jnp.max(gram)
+    machine, diagnostics = machine_of_gram(kernel, images, gram, targets, added_ridge, solver)
+    return machine, added_ridge, diagnostics
 
 
-def conv_update_step(
-    machine: KernelMachine, key: PRNGKeyArray | None, iteration: int, *, agop_size: int | None
-) -> Feature:
-    """Returns M = AGOP / tr(AGOP) of the predictor in its patches, unchecked, for use under jit."""
+def conv_update_step(machine: KernelMachine, key: PRNGKeyArray | None, *, agop_size: int | None) -> Feature:
+    """Returns M = AGOP / tr(AGOP) of the predictor in its patches, unchecked."""
     images = machine.centers
     if agop_size is not None:
         assert key is not None
-        images = images[draw_rows(key, iteration, len(images), agop_size)]
-    agop = patch_agop_core(machine, images)
-    matrix = by_trace(agop)
+        images = images[draw_rows(key, len(images), agop_size)]
+    matrix = by_trace(patch_agop_core(machine, images))
     return Feature(matrix, psd_power(matrix, 0.5), jnp.all(jnp.isfinite(matrix)))
 
 
 _jitted_fit = jax.jit(conv_fit_step, static_argnames="solver")
 _jitted_update = jax.jit(conv_update_step, static_argnames="agop_size")
-
-
-def _first_feature(kernel: ConvNTK, images: Float[Array, "n h w d"]) -> Feature:
-    root = kernel.patch_root
-    if root is None:
-        root = jnp.eye(kernel.patch_size**2 * images.shape[-1], dtype=images.dtype)
-    return Feature(root @ root.T, root, jnp.ones((), bool))
-
-
-def _check_kernel(kernel: ConvNTK) -> None:
-    if not isinstance(kernel, ConvNTK):
-        raise ValueError(f"kernel must be a ConvNTK: got {type(kernel).__name__}; fit_rfm takes any kernel")
-
-
-def _check_agop(is_usable: Bool[Array, ""], iteration: int, images: Float[Array, "n h w d"]) -> None:
-    if not is_usable:
-        raise FitError(
-            f"the patch AGOP of iteration {iteration} is 0 or not finite: the predictor of n = "
-            f"{len(images)} images is constant; are all images, or all targets, equal?"
-        )

@@ -65,7 +65,7 @@ def spread_patches(
 
 
 def num_patches(
-    image_shape: tuple[int, int], patch_size: int, padding: str = "valid", stride: int = 1
+    image_shape: tuple[int, ...], patch_size: int, padding: str = "valid", stride: int = 1
 ) -> tuple[int, int]:
     """Returns how many patches lie below and beside each other.
 
@@ -93,13 +93,13 @@ def _window_sums(
     padding: str = "valid",
     stride: int = 1,
 ) -> Float[Array, "..."]:
-    if len(axes) > 1:
+    if len(axes) != 1:
         shifted = _shifts(values, axes, patch_size, padding, stride)
         return sum(shifted[1:], start=shifted[0])
-    window, strides = ([1] * values.ndim for _ in range(2))
-    window[axes[0]], strides[axes[0]] = patch_size, stride
-    margins = [(0, 0)] * values.ndim
-    margins[axes[0]] = _margins(values.shape[axes[0]], patch_size, padding, stride)
+    axis = axes[-1]
+    window, strides, margins = [1] * values.ndim, [1] * values.ndim, [(0, 0)] * values.ndim
+    window[axis], strides[axis] = patch_size, stride
+    margins[axis] = _margins(values.shape[axis], patch_size, padding, stride)
     zero = np.zeros((), values.dtype)
     return jax.lax.reduce_window(values, zero, jax.lax.add, window, strides, margins)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +11,31 @@ from jaxtyping import Array, Float
 
 from dnc_jax.checks import check_finite
 from dnc_jax.errors import NumericalError
-from dnc_jax.rfm import RFM
 
 PredictionError: TypeAlias = Callable[[Float[Array, "n c"], Float[Array, "n c"]], Float[Array, ""]]
 """How wrong predictions of targets are: a number, the smaller the better."""
 
-Rows: TypeAlias = tuple[Float[Array, "n d"], Float[Array, "n c"]]
+Rows: TypeAlias = tuple[Float[Array, "n *shape"], Float[Array, "n c"]]
 """Points and their targets."""
 
-HeldOut: TypeAlias = tuple[Float[Array, "v d"], Float[Array, "v c"]]
+HeldOut: TypeAlias = tuple[Float[Array, "v *other"], Float[Array, "v c"]]
 """Other points and their targets."""
+
+
+class Learned(Protocol):
+    """A fitted recursive feature machine, of rows or of images."""
+
+    @property
+    def feature_matrix(self) -> Array:
+        """M."""
+        ...
+
+    def __call__(self, x: Float[Array, "n *shape"], /) -> Float[Array, "n c"]:
+        """Returns the predictions at points."""
+        ...
+
+
+Machine = TypeVar("Machine", bound=Learned)
 
 
 def mean_squared_error(predictions: Float[Array, "n c"], targets: Float[Array, "n c"]) -> Float[Array, ""]:
@@ -57,20 +72,20 @@ class RFMHistory(NamedTuple):
 
 
 def select_rfm(
-    iterates: Iterable[RFM],
+    iterates: Iterable[Machine],
     train: Rows,
     *,
     num_iters: int,
     validation: HeldOut | None = None,
     patience: int | None = None,
     error: PredictionError = mean_squared_error,
-) -> tuple[RFM, RFMHistory]:
+) -> tuple[Machine, RFMHistory]:
     """Returns the best of the first num_iters updates on held-out points, and the history until the end.
 
     Without validation points that is the last one. Only the best machine and the history are kept.
 
     Args:
-        iterates: From `rfm_iterates`, the plain machine first.
+        iterates: From `rfm_iterates` or `conv_rfm_iterates`, the plain machine first.
         train: The points and targets of the fit, for its errors.
         patience: Updates without a lower validation error after which the rest is not computed; None
             computes all.

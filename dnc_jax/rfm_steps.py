@@ -126,7 +126,7 @@ def update_step(
     points, row_weights = None, sample_weights
     if recipe.agop_size is not None:
         assert key is not None
-        rows = draw_rows(key, iteration, machine.centers.shape[0], recipe.agop_size)
+        rows = draw_rows(jax.random.fold_in(key, iteration), len(machine.centers), recipe.agop_size)
         points = machine.centers[rows]
         row_weights = None if sample_weights is None else sample_weights[rows]
     gram, agop = kernel_agop_core(
@@ -181,12 +181,9 @@ def _check_semidefinite(feature_matrix: Array) -> None:
         )
 
 
-def draw_rows(
-    key: PRNGKeyArray, iteration: Int[Array, ""] | int, num_rows: int, size: int
-) -> Int[Array, "b"]:
-    """Returns size of num_rows rows, in order, drawn anew for each iteration."""
-    order = jax.random.permutation(jax.random.fold_in(key, iteration), num_rows)
-    return jnp.sort(order[:size])
+def draw_rows(key: PRNGKeyArray, num_rows: int, size: int) -> Int[Array, "b"]:
+    """Returns size of num_rows rows, in order."""
+    return jnp.sort(jax.random.permutation(key, num_rows)[:size])
 
 
 def _power(matrix: Array, power: float, rtol: Scalar | None = None) -> Array:

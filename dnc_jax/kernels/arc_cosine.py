@@ -72,7 +72,7 @@ def _polynomials(eps: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _cut_off(taylor: list[float], eps: float) -> tuple[float, ...]:
-    series = Polynomial(taylor)(Polynomial([0.25, 0.25])).convert(kind=Chebyshev).coef
+    series = np.asarray(Polynomial(taylor)(Polynomial([0.25, 0.25])).convert(kind=Chebyshev).coef)
     needed = 1 + int(np.flatnonzero(series > eps / 4)[-1])
     return tuple(float(value) for value in Chebyshev(series[:needed]).convert(kind=Polynomial).coef)
 

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dnc_jax.patches import image_patches
+
 
 def convolve(
     x: Float[Array, "n h w d"],
-    weights: Float[Array, "a b d p"],
+    weights: Float[Array, "a a d p"],
     stride: int,
     precision: jax.lax.Precision | None = None,
 ) -> Float[Array, "n i j p"]:
@@ -32,21 +34,5 @@ def _by_library(x: Array, weights: Array, *, stride: int, precision: jax.lax.Pre
 
 
 def _by_patches(x: Array, weights: Array, *, stride: int, precision: jax.lax.Precision | None) -> Array:
-    rows, columns, *_ = weights.shape
-    x = jnp.pad(
-        x, ((0, 0), _margins(x.shape[1], rows, stride), _margins(x.shape[2], columns, stride), (0, 0))
-    )
-    height, width = ((n - size) // stride + 1 for n, size in zip(x.shape[1:3], (rows, columns), strict=True))
-    shifted = [
-        x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
-        for i in range(rows)
-        for j in range(columns)
-    ]
-    patches = jnp.concatenate(shifted, axis=-1)
+    patches = image_patches(x, len(weights), "same", stride)
     return jnp.matmul(patches, weights.reshape(-1, weights.shape[-1]), precision=precision)
-
-
-def _margins(size: int, window: int, stride: int) -> tuple[int, int]:
-    """Returns the zeros before and after an axis, so that ceil(size / stride) windows fit."""
-    missing = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return missing // 2, missing - missing // 2

@@ -38,9 +38,9 @@ def patch_agop(machine: KernelMachine, images: Float[Array, "n h w d"] | None = 
     References:
         Radhakrishnan, Beaglehole, Pandit and Belkin (2024), Science 383, on convolutional RFM.
     """
-    check_patch_machine(machine)
+    kernel = conv_kernel(machine)
     if images is not None:
-        machine.kernel.check_images(images, machine.centers.shape[1:])
+        kernel.check_images(images, machine.centers.shape[1:])
     return _jitted_core(machine, images)
 
 
@@ -48,15 +48,13 @@ def patch_agop_core(
     machine: KernelMachine, images: Float[Array, "n h w d"] | None = None
 ) -> Float[Array, "p p"]:
     """Returns `patch_agop` without its checks, for use under jit."""
-    kernel, centers = machine.kernel, machine.centers
+    kernel, centers = conv_kernel(machine), machine.centers
     images = centers if images is None else images
     size = _tile_size(machine)
     others = Others(*(_blocks(a, size) for a in (centers, machine.weights)))
     to_patches = partial(patch_rows, kernel)
-    if (
-        len(others.images) * tree_bytes(jax.eval_shape(to_patches, others.images[0]))
-        <= KEPT_TILES * kernel.tile_bytes
-    ):
+    kept = KEPT_TILES * kernel.tile_bytes
+    if len(others.images) * tree_bytes(jax.eval_shape(to_patches, others.images[0])) <= kept:
         others = others._replace(images=jax.lax.map(to_patches, others.images))
     rows = _blocks(images, size)
     is_image = _blocks(jnp.ones(len(images), centers.dtype), size)
@@ -132,7 +130,7 @@ def _tile_size(machine: KernelMachine) -> int:
     With s images that is (4 + 4 depth) s^2 numbers for each pair of positions, and twice 2 s c D, the
     gradients and the weighted patches, for each position.
     """
-    kernel, centers = machine.kernel, machine.centers
+    kernel, centers = conv_kernel(machine), machine.centers
     positions = num_positions(kernel, centers.shape[1:])
     pairs = (4 + 4 * kernel.depth) * positions ** (2 if kernel.pooling else 1)
     gradients = 4 * positions * machine.weights.shape[1] * kernel.patch_size**2 * centers.shape[-1]
@@ -142,10 +140,11 @@ def _tile_size(machine: KernelMachine) -> int:
     )
 
 
-def check_patch_machine(machine: KernelMachine) -> None:
-    """Raises ValueError for a machine whose kernel has no patches."""
+def conv_kernel(machine: KernelMachine) -> ConvNTK:
+    """Returns the kernel of a machine; raises ValueError for one that has no patches."""
     if not isinstance(machine.kernel, ConvNTK):
         raise ValueError(
-            f"patch_agop needs a machine with a ConvNTK: got {type(machine.kernel).__name__}; kernel_agop "
+            f"a patch AGOP needs a machine with a ConvNTK: got {type(machine.kernel).__name__}; kernel_agop "
             "takes other kernels"
         )
+    return machine.kernel
