@@ -6,6 +6,7 @@ Arrays in, arrays out: nothing here reads a file, a clock or the command line.
 from dnc_jax.agop import agop, kernel_agop
 from dnc_jax.agop_estimates import Estimate, agop_by_probes, egop
 from dnc_jax.agop_layers import layer_agops
+from dnc_jax.agop_patches import patch_agop
 from dnc_jax.ansatz import (
     agop_alignment,
     centered_nfa_correlation,
@@ -106,7 +107,6 @@ from dnc_jax.kernels import (
 )
 from dnc_jax.linalg import psd_pinv, psd_power, squared_distances, unit_rows
 from dnc_jax.machine import KernelMachine, fit_kernel_machine, kernel_machine_core
-from dnc_jax.agop_patches import patch_agop
 from dnc_jax.patches import image_patches
 from dnc_jax.rfm import RFM, fit_rfm, rfm_iterates
 from dnc_jax.rfm_selection import RFMHistory, mean_squared_error, misclassification, select_rfm

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ HeldOut: TypeAlias = tuple[Float[Array, "v *other"], Float[Array, "v c"]]
 """Other points and their targets."""
 
 
+@runtime_checkable
 class Learned(Protocol):
     """A fitted recursive feature machine, of rows or of images."""
 

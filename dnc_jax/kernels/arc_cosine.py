@@ -72,7 +72,8 @@ def _polynomials(eps: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _cut_off(taylor: list[float], eps: float) -> tuple[float, ...]:
-    series = np.asarray(Polynomial(taylor)(Polynomial([0.25, 0.25])).convert(kind=Chebyshev).coef)
+    in_scaled = Polynomial(taylor)(Polynomial([0.25, 0.25]))
+    series = np.asarray(in_scaled.convert(kind=Chebyshev).coef, float)
     needed = 1 + int(np.flatnonzero(series > eps / 4)[-1])
     return tuple(float(value) for value in Chebyshev(series[:needed]).convert(kind=Polynomial).coef)
 
