@@ -25,7 +25,8 @@ from dnc_jax.linalg import safe_sqrt
 from dnc_jax.patches import patch_sums, spread_patches
 from dnc_jax.types import pytree, static_field
 
-# A gap 1 - cos t of so many units of rounding is rounding itself: it counts as 0, the same patch.
+# A gap 1 - cos t of so many units of rounding is rounding itself: it counts as 0, the same patch. So for 2,
+# the opposite patch.
 GAP_UNITS = 32.0
 
 Axes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
@@ -56,7 +57,7 @@ class Patches:
     squared norms.
     """
 
-    values: Float[Array, "i j r p"]
+    values: Float[Array, "a b r p"]
     variances: Float[Array, "i j r"]
     are_pixels: bool = static_field()
 
@@ -210,6 +211,7 @@ def _over_pairs(
     own_roots, other_roots = _roots(own[..., :, None]), _roots(other[..., None, :])
     if not network.pooling:
         return fn(*pairs, own_roots, other_roots)
+    other_roots = jax.tree.map(lambda a: a[None], other_roots)
 
     def of_row(row: tuple[tuple[Array, ...], Roots]) -> tuple[Array, ...]:
         return fn(*row[0], jax.tree.map(lambda a: a[:, None, None], row[1]), other_roots)
@@ -224,10 +226,19 @@ def _roots(variance: Float[Array, "..."]) -> Roots:
     return Roots(root, jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1.0), 0.0))
 
 
+@jax.custom_jvp
 def _settled(gap: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Returns the gap, 0 where it is rounding, with the derivative that it has."""
-    is_rounding = gap < GAP_UNITS * jnp.finfo(gap.dtype).eps
-    return gap - jax.lax.stop_gradient(jnp.where(is_rounding, gap, 0.0))
+    """Returns the gap, 0 or 2 where it is that but for rounding, with the derivative that it has."""
+    # Not the gap less what is rounding: compiled, the gap may be rounded differently in its two places.
+    rounding = GAP_UNITS * jnp.finfo(gap.dtype).eps
+    return jnp.where(gap < rounding, 0.0, jnp.where(gap > 2 - rounding, 2.0, gap))
+
+
+@_settled.defjvp
+def _settled_jvp(
+    primals: tuple[Float[Array, "*s"]], tangents: tuple[Float[Array, "*s"]]
+) -> tuple[Array, Array]:
+    return _settled(*primals), tangents[0]
 
 
 def _means(network: Convolutions, axes: Axes, values: Float[Array, "..."]) -> Float[Array, "..."]:
