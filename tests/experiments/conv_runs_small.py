@@ -1,15 +1,20 @@
 """Builds workdirs that look like those of a finished convolutional RFM, for tests of its figures."""
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments.support.checkpoint import save_arrays
 from experiments.support.conv_looks import looks
+from experiments.support.plotting import conv_figures
+from experiments.support.plotting.conv_reading import read_records
 
+NAMES = ["by_iteration", "samples", "eigenpatches", "filtered_images", "transformed_images"]
 # Mean squared errors and accuracies by iteration: one update helps, a second one hurts.
 ACCURACIES = (0.6, 0.9, 0.8)
 CONFIG: dict[str, Any] = {
@@ -92,3 +97,20 @@ def arrays(settings: dict[str, Any], channels: int, shown: int) -> dict[str, np.
         padding=settings["padding"],
         stride=settings["stride"],
     )
+
+
+def figure_of(workdir: Path, name: str) -> Figure:
+    """Returns a figure of a run by its name."""
+    return conv_figures.FIGURES[name](read_records(workdir))[0]
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a csv file."""
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def texts_of(figure: Figure) -> list[str]:
+    """Returns everything that is written on a figure."""
+    figure.draw_without_rendering()
+    return [text.get_text().strip() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]

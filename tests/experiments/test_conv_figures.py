@@ -1,7 +1,5 @@
 """The figures of a convolutional RFM show what its records say."""
 
-import csv
-import io
 import json
 
 import numpy as np
@@ -12,31 +10,21 @@ from experiments.support.checkpoint import load_arrays, save_arrays
 from experiments.support.plotting import conv_figures
 from experiments.support.plotting.conv_reading import read_records
 from experiments.support.records import RecordsError
-from tests.experiments.conv_runs_small import make_run, read_rows, write_rows
-
-HOSTILE = ["$x_{$", "100%", r"\frac{", "two\nlines\x00", "\ud800", " ", "n" * 500, "n m " * 99]
-NAMES = ["by_iteration", "samples", "eigenpatches", "filtered_images", "transformed_images"]
+from tests.experiments.conv_runs_small import (
+    NAMES,
+    figure_of,
+    make_run,
+    read_rows,
+    table_of,
+    texts_of,
+    write_rows,
+)
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     workdir = make_run(tmp_path_factory.mktemp("run"))
     return workdir, conv_figures.draw_figures(workdir)
-
-
-def figure_of(workdir, name):
-    return conv_figures.FIGURES[name](read_records(workdir))[0]
-
-
-def table_of(path):
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def texts_of(figure):
-    """Everything that is written on a figure."""
-    figure.draw_without_rendering()
-    return [text.get_text().strip() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
 
 
 def legend_of(figure):
@@ -218,58 +206,6 @@ def test_few_of_many_classes_are_samples(tmp_path):
     figure, table = conv_figures.samples(read_records(make_run(tmp_path, class_names=names)))
     assert sorted({row["class_name"] for row in table}) == sorted(names[:10])
     assert any("the first 10 of 12 classes" in text for text in texts_of(figure))
-
-
-@pytest.mark.parametrize("figure_name", NAMES)
-def test_hostile_class_names_are_shown_as_they_are(tmp_path, figure_name):
-    figure = figure_of(make_run(tmp_path, class_names=HOSTILE, dataset="folder"), figure_name)
-    figure.savefig(io.BytesIO(), format="pdf")
-    texts = texts_of(figure)
-    lines = [line for text in texts for line in text.splitlines()]
-    assert all(line.isprintable() for line in lines)
-    if figure_name == "samples":
-        assert {"$x_{$", "100%", r"\frac{", "two lines"} <= set(texts)
-    if figure_name == "filtered_images":
-        assert all(len(line) <= 16 for axes in figure.axes for line in axes.get_title().splitlines())
-        # No title is wider than its picture and half of what lies between two.
-        for axes in figure.axes[1:7]:
-            picture = axes.get_window_extent()
-            assert axes.title.get_window_extent().width < 1.2 * picture.width
-
-
-@pytest.mark.parametrize("title", HOSTILE)
-def test_the_setting_fits_whatever_the_title(tmp_path, title):
-    workdir = make_run(tmp_path, title=title, padding="same", stride=2, pooling=True, agop_size=20)
-    figure = figure_of(workdir, "by_iteration")
-    figure.savefig(io.BytesIO(), format="pdf")
-    (setting,) = figure.artists
-    assert all(line.isprintable() for line in setting.get_text().splitlines())
-    whole, found = figure.get_window_extent(), setting.get_window_extent()
-    assert whole.x0 <= found.x0 < found.x1 <= whole.x1
-    # Below the headline, above the panels.
-    assert found.y0 > max(axes.get_window_extent().y1 for axes in figure.axes)
-
-
-@pytest.mark.parametrize(
-    ("option", "text"),
-    [
-        ({"padding": "same"}, "padding same"),
-        ({"stride": 2}, "stride 2"),
-        ({"pooling": True}, "pooling"),
-        ({"agop_size": 20}, "AGOP of 20 images"),
-    ],
-)
-def test_what_is_unusual_is_in_the_setting(drawn, tmp_path, option, text):
-    def setting(workdir):
-        figure = figure_of(workdir, "by_iteration")
-        (found,) = [artist.get_text() for artist in figure.artists]
-        return found.replace("\n", " ")
-
-    assert setting(drawn[0]) == (
-        "Stars in noise, 50 training images, convolutional NTK of depth 1, patches 3 x 3, "
-        "ridge 0.001, float64, 2 seeds"
-    )
-    assert f", {text}, " in setting(make_run(tmp_path, **option))
 
 
 def test_damaged_records_are_named(tmp_path):

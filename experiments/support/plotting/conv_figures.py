@@ -33,6 +33,10 @@ SETS = {
 }
 DASHED = "train"
 PANELS = {"accuracy": "accuracy", "mean_squared_error": "mean squared error"}
+# Iterations of which each has room for the word above it.
+ROOM_FOR_SEEDS = 4
+# The longest part of the setting needs so many inches.
+MIN_WIDTH = 6.9
 NOTEBOOK = ("#777777", "D")
 
 
@@ -56,7 +60,7 @@ def samples(records: Records) -> tuple[Figure, Table]:
     classes = range(min(len(config["class_names"]), int(labels.max()) + 1))
     num_columns = max(int(np.bincount(labels).max()), 1)
     side = 1.15 if len(classes) <= 4 else 0.85
-    figure = new_figure(1.8 + side * num_columns, 1.5 + side * len(classes))
+    figure = new_figure(max(1.8 + side * num_columns, MIN_WIDTH), 1.5 + side * len(classes))
     panels = figure.subplots(len(classes), num_columns, squeeze=False)
     table: Table = []
     for label, axes in zip(classes, panels, strict=True):
@@ -86,7 +90,7 @@ def by_iteration(records: Records) -> tuple[Figure, Table]:
     config = records.config
     figure = new_figure(9.5, 4.9)
     table: Table = []
-    for axes, (metric, label) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
+    for axes, (metric, label) in zip(figure.subplots(1, 2, sharex=True), PANELS.items(), strict=True):
         for prefix in SETS:
             table += _draw_set(axes, records, prefix, metric)
         axes.set(ylabel=label, xlabel="iteration (0: plain kernel)")
@@ -132,7 +136,9 @@ def _draw_set(axes: Axes, records: Records, prefix: str, metric: str) -> Table:
         return []
     color, marker, _ = SETS[prefix]
     line = "--" if prefix == DASHED else "-"
-    axes.plot(where, [mean(found[i]) for i in where], line, color=color, marker=marker, markersize=5)
+    means = [mean(found[i]) for i in where]
+    above = 3 if prefix == "test" else 2
+    axes.plot(where, means, line, color=color, marker=marker, markersize=5, zorder=above)
     if prefix == "test":
         low, high = ([end(found[i]) for i in where] for end in (min, max))
         axes.fill_between(where, low, high, color=color, alpha=0.16, linewidth=0)
@@ -161,7 +167,8 @@ def _mark_picks(axes: Axes, records: Records) -> None:
         count = picks.count(iteration)
         width = 0.8 + 1.2 * count / len(picks)
         axes.axvline(iteration, color="#333333", linestyle=":", linewidth=width, zorder=0)
-        text = "picked" if len(picks) == 1 else f"{count} of {len(picks)} seeds"
+        unit = " seeds" if records.config["num_iters"] <= ROOM_FOR_SEEDS else ""
+        text = "picked" if len(picks) == 1 else f"{count} of {len(picks)}{unit}"
         axes.annotate(
             text,
             xy=(iteration, 1),
@@ -203,7 +210,9 @@ def _handles(records: Records) -> list[Line2D]:
 
 
 def _sample(name: str, label: int, number: int, image: np.ndarray) -> dict[str, object]:
-    entry: dict[str, object] = {"class_name": name, "label": label, "sample": number}
+    # A folder's name may hold bytes that are no UTF-8, which Python reads as half characters.
+    written = name.encode("utf-8", "backslashreplace").decode()
+    entry: dict[str, object] = {"class_name": written, "label": label, "sample": number}
     pixels = image.astype(np.float64)
     return entry | {
         "smallest": float(pixels.min()),

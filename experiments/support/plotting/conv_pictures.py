@@ -209,7 +209,7 @@ def _map_table(records: Records, maps: dict[str, Float[np.ndarray, "n i j"]]) ->
 
 def _named(records: Records, iteration: int) -> str:
     picked = records.picks.get(records.config["seeds"][0]) == iteration
-    return f"iteration {iteration}" + ("\n(validation)" if picked else "")
+    return f"iteration {iteration}" + (", picked\nby validation" if picked else "")
 
 
 def _short(records: Records) -> str:

@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from experiments.support.checkpoint import load_arrays
 from experiments.support.plotting.first_layer import signed_image
-from experiments.support.plotting.style import plain_name, set_headline
+from experiments.support.plotting.style import STYLE, plain_name, set_headline
 from experiments.support.records import RecordsError, Row, read_run
 
 ARRAYS = {
@@ -28,7 +30,8 @@ ARRAYS = {
 }
 # Of pixels that are not in 0..1, this share at either end is drawn as black or white.
 CLIPPED = 0.005
-_CHARACTERS_PER_INCH = 11.5
+# Inches that the setting leaves at the sides of a figure.
+MARGIN = 0.3
 
 Table = list[dict[str, object]]
 
@@ -75,8 +78,7 @@ def read_records(workdir: Path) -> Records:
 
 def finish(figure: Figure, headline: str, config: dict[str, Any], seeds: Sequence[int]) -> None:
     """Returns nothing; writes the headline, and below it the setting, in as many lines as it needs."""
-    width = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
-    set_headline(figure, headline, _in_lines(setting(config, seeds), width))
+    set_headline(figure, headline, _in_lines(setting(config, seeds), figure.get_figwidth() - MARGIN))
 
 
 def setting(config: dict[str, Any], seeds: Sequence[int]) -> list[str]:
@@ -97,10 +99,9 @@ def setting(config: dict[str, Any], seeds: Sequence[int]) -> list[str]:
 
 
 def class_name(config: dict[str, Any], label: int, width: int = 40) -> str:
-    """Returns the name of a class, in at most two lines of so many characters."""
+    """Returns the name of a class, in at most two lines of so many characters; its number if it is blank."""
     name = plain_name(config["class_names"][label])
-    # Of a name that is all blanks nothing would be left.
-    return "\n".join(textwrap.wrap(name, width, max_lines=2, placeholder="…")) or name
+    return "\n".join(textwrap.wrap(name, width, max_lines=2, placeholder="…")) or f"class {label}"
 
 
 def as_colors(images: Float[np.ndarray, "n h w c"], arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -147,20 +148,26 @@ def draw_eigenpatch(axes: Axes, patch: Float[np.ndarray, "q q c"]) -> None:
     frame(axes)
 
 
-def _in_lines(parts: Sequence[str], width: int) -> str:
+def _in_lines(parts: Sequence[str], inches: float) -> str:
     """Returns parts with commas between them, in as few lines as they need, none much longer than another."""
-    fewest = len(_broken(parts, width))
-    return "\n".join(next(b for w in range(width + 1) if len(b := _broken(parts, w)) <= fewest))
+    font = FontProperties(family=STYLE["font.family"], size=STYLE["font.size"])
+    # In points, of text that holds no formula whatever its dollar signs.
+    sizes = [text_to_path.get_text_width_height_descent(f"{part}, ", font, False)[0] for part in parts]
+    whole = 72 * inches
+    fewest = len(_broken(parts, sizes, whole))
+    lines = (_broken(parts, sizes, float(width)) for width in np.linspace(0, whole, 50))
+    return ",\n".join(next(found for found in lines if len(found) <= fewest))
 
 
-def _broken(parts: Sequence[str], width: int) -> list[str]:
-    lines = [parts[0]]
-    for part in parts[1:]:
-        lines[-1] += ","
-        if len(lines[-1]) + 1 + len(part) <= width:
-            lines[-1] += f" {part}"
+def _broken(parts: Sequence[str], sizes: Sequence[float], width: float) -> list[str]:
+    lines, end = [parts[0]], sizes[0]
+    for part, size in zip(parts[1:], sizes[1:], strict=True):
+        if end + size <= width:
+            lines[-1] += f", {part}"
+            end += size
         else:
             lines.append(part)
+            end = size
     return lines
 
 
