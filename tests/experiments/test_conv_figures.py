@@ -110,7 +110,8 @@ def test_published_values_stand_beside(tmp_path, dataset, marks, slides):
     found = [line for line in figure.axes[0].lines if to_hex(line.get_color()) == conv_figures.NOTEBOOK[0]]
     assert sum(len(line.get_xdata()) for line in found) == marks
     legend = legend_of(figure)
-    assert ("published notebook, n = 4,000, patch 3, depth 3" in legend) == bool(marks)
+    notebook = ["published notebook, n = 4,000, patch 3, depth 3"] if marks else []
+    assert [entry for entry in legend if "notebook" in entry] == notebook
     assert [entry for entry in legend if "slides" in entry] == (
         [f"slides: {slides} (setting not known)"] if slides else []
     )
@@ -127,6 +128,8 @@ def test_eigenpatches_stand_with_their_shares(drawn):
     assert titles == [f"{100 * share:.3g}%" for t in (1, 2) for share in shares[t][:8]]
     first = np.asarray(pictures[0].images[0].get_array())
     np.testing.assert_allclose(first, 0.5 + 0.5 * arrays["eigenpatches"][0, 0], atol=1e-6)
+    last = np.asarray(pictures[17].images[0].get_array())
+    np.testing.assert_allclose(last, 0.5 + 0.5 * arrays["eigenpatches"][1, 1], atol=1e-6)
     # Below the eigenvectors of the iteration that is shown: the patches that they are largest on.
     below = [axes.get_xlabel() for axes in pictures[8:16]]
     assert below == [["noise", "star"][label] for label in arrays["strongest_labels"]]
@@ -199,6 +202,21 @@ def test_pixels_in_0_to_1_are_drawn_as_they_are(tmp_path):
     assert "held-out images; pixels from 0 (black) to 1 (white)" in texts_of(figure)
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_array_equal(np.asarray(shown), arrays["sample_images"][0])
+
+
+def test_a_row_of_samples_is_a_class(drawn):
+    workdir, _ = drawn
+    arrays = kept(workdir)
+    figure = figure_of(workdir, "samples")
+    drawn_images = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    low, high = np.quantile(arrays["sample_images"], (0.005, 0.995))
+    want = np.clip((arrays["sample_images"] - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(drawn_images, want, atol=1e-5)
+    table = table_of(workdir / "figures" / "samples.csv")
+    assert [line["class_name"] for line in table] == ["noise"] * 3 + ["star"] * 3
+    for line, image in zip(table, arrays["sample_images"], strict=True):
+        found = [float(line[name]) for name in ("smallest", "mean", "largest")]
+        np.testing.assert_allclose(found, [image.min(), image.mean(), image.max()], rtol=1e-4, atol=1e-6)
 
 
 def test_few_of_many_classes_are_samples(tmp_path):
