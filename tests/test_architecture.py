@@ -20,6 +20,7 @@ ARROWS = {
     "errors": set(),
     "checks": {"types"},
     "linalg": {"checks", "types"},
+    "patches": set(),
     "solvers": {"linalg", "types"},
     "chunking": {"types"},
     "patches": {"types"},

@@ -29,7 +29,7 @@ OWN = {
     "agop_size": 20,
     "seeds": (0, 1, 2),
 }
-# Radhakrishnan, Beaglehole, Pandit and Belkin (2024), released notebooks. What they do not have is validation.
+# Radhakrishnan, Beaglehole, Pandit and Belkin (2024), released notebooks, which have no validation images.
 STARS = {
     "num_train": 50,
     "num_validation": 200,
@@ -42,7 +42,7 @@ NOISY_MNIST = {"num_train": 4000, "num_validation": 0, "ridge": 1e-5, "seeds": (
 DEFAULTS: Mapping[str, Settings] = {
     name: OWN | own
     for name, own in {
-        **dict.fromkeys(get_args(DatasetName), {}),
+        **{key: {} for key in get_args(DatasetName)},
         "stars": STARS,
         "noisy_mnist": NOISY_MNIST | {"digits": "mnist_5k"},
         "folder": {"num_train": None, "num_validation": 0, "num_test": None},

@@ -1,4 +1,4 @@
-"""What `experiments.conv_rfm` prints: a line for every iteration, and the plain kernel beside those after it."""
+"""What `experiments.conv_rfm` prints: a line for every iteration, and the plain kernel beside the others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +47,7 @@ class IterationTable:
 
 
 def closing_lines(dataset: str, rows: Sequence[Row], workdir: Path) -> str:
-    """Returns mean and deviation by iteration, what validation picks, the published values, where files are."""
+    """Returns means by iteration, what validation picks, published values, and where the files are."""
     found = values_by_iteration(rows, "test_accuracy")
     errors = values_by_iteration(rows, "test_mean_squared_error")
     num_seeds = len(found[0])
@@ -57,8 +57,7 @@ def closing_lines(dataset: str, rows: Sequence[Row], workdir: Path) -> str:
         spread = f" (standard deviation {100 * stdev(values):.2f})" if num_seeds > 1 else ""
         lines.append(f"  {name:<16} {mean(values):.2%}{spread}, {mean(errors[iteration]):.4g}")
     lines += selection_lines(rows)
-    if dataset in PUBLISHED:
-        lines.append(PUBLISHED[dataset].words)
+    lines += published_lines(dataset)
     return "\n".join([*lines, f"Records, checkpoints and figures are in {workdir}"])
 
 
@@ -75,3 +74,16 @@ def selection_lines(rows: Sequence[Row]) -> list[str]:
     counts = sorted(picked.values())
     chosen = ", ".join(f"{number} in {counts.count(number)}" for number in sorted(set(counts)))
     return [f"  picked by validation {mean(scores):.2%}; the iteration, by number of seeds: {chosen}"]
+
+
+def published_lines(dataset: str) -> list[str]:
+    """Returns what others have got, if anything is known, in which setting."""
+    if dataset not in PUBLISHED:
+        return []
+    published = PUBLISHED[dataset]
+    plain, learned = published.slides
+    lines = [f"  published, in a setting not known: plain {plain:.2%}, AGOP {learned:.2%}"]
+    if published.notebook:
+        values = ", ".join(f"{value:.2%}" for value in published.notebook)
+        lines.append(f"  published, {published.setting}, by iteration: {values}")
+    return lines
