@@ -22,8 +22,8 @@ import tyro
 
 from experiments.support import command, conv_cost, conv_options, devices
 from experiments.support.console import say_settings
-from experiments.support.conv_data import ImageSets, load_sets
-from experiments.support.conv_options import AgopSize, DatasetName, DigitsName, Settings
+from experiments.support.conv_data import DatasetName, DigitsName, ImageSets, load_sets
+from experiments.support.conv_options import AgopSize, Settings
 from experiments.support.conv_runs import Session, run_seed
 from experiments.support.conv_table import IterationTable, closing_lines
 from experiments.support.plotting import conv_figures
