@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from dnc_jax.kernels.arc_cosine import relu_layer
 from dnc_jax.linalg import safe_sqrt
-from dnc_jax.patches import Padding, patch_sums, spread_patches
+from dnc_jax.patches import patch_sums, spread_patches
 from dnc_jax.types import pytree, static_field
 
 # A gap 1 - cos t of so many units of rounding is rounding itself: it counts as 0, the same patch.
@@ -39,7 +39,7 @@ class Convolutions(NamedTuple):
     depth: int
     patch_size: int
     pooling: bool
-    padding: Padding
+    padding: str
     stride: int
 
     @property
@@ -56,7 +56,7 @@ class Patches:
     squared norms.
     """
 
-    values: Float[Array, "i j r p"]
+    values: Float[Array, "a b r p"]
     variances: Float[Array, "i j r"]
     are_pixels: bool = static_field()
 
@@ -210,6 +210,7 @@ def _over_pairs(
     own_roots, other_roots = _roots(own[..., :, None]), _roots(other[..., None, :])
     if not network.pooling:
         return fn(*pairs, own_roots, other_roots)
+    other_roots = jax.tree.map(lambda a: a[None], other_roots)
 
     def of_row(row: tuple[tuple[Array, ...], Roots]) -> tuple[Array, ...]:
         return fn(*row[0], jax.tree.map(lambda a: a[:, None, None], row[1]), other_roots)

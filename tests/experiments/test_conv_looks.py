@@ -219,5 +219,5 @@ def test_bad_input_is_named(images, matrices):
         with pytest.raises(ValueError, match=rf"iterations 0 to 2, .* got shown {shown}"):
             look(images, matrices, shown=shown)
     _, patches = top_eigenpatches(matrices[1], CHANNELS, SIZE)
-    with pytest.raises(ValueError, match="patch_size 3 and images of 2 x 6"):
+    with pytest.raises(ValueError, match="got 3 for 2 x 6 pixels"):
         filtered(images[:, :2], patches, padding="valid", stride=1)
