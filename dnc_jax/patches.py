@@ -1,15 +1,18 @@
 """Patches of images, and what a convolution does to a quantity that each of its positions has."""
 
+from typing import Literal, TypeAlias, get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-PADDINGS = ("valid", "same")
+Padding: TypeAlias = Literal["valid", "same"]
+"""Patches inside the image alone, or as many as pixels, with zeros around it."""
 
 
 def image_patches(
-    images: Float[Array, "n h w d"], patch_size: int, padding: str = "valid", stride: int = 1
+    images: Float[Array, "n h w d"], patch_size: int, padding: Padding = "valid", stride: int = 1
 ) -> Float[Array, "n i j p"]:
     """Returns every patch of every image as a row, in the order (row, column, channel).
 
@@ -34,7 +37,7 @@ def patch_sums(
     row_axes: tuple[int, ...],
     column_axes: tuple[int, ...],
     patch_size: int,
-    padding: str = "valid",
+    padding: Padding = "valid",
     stride: int = 1,
 ) -> Float[Array, "..."]:
     """Returns the sum of values over every patch; several row axes, and so columns, are shifted together."""
@@ -49,7 +52,7 @@ def spread_patches(
     column_axes: tuple[int, ...],
     shape: tuple[int, ...],
     patch_size: int,
-    padding: str = "valid",
+    padding: Padding = "valid",
     stride: int = 1,
 ) -> Float[Array, "..."]:
     """Returns the transpose of `patch_sums` for its values of this shape: the sum over patches at a place."""
@@ -65,15 +68,14 @@ def spread_patches(
 
 
 def num_patches(
-    image_shape: tuple[int, ...], patch_size: int, padding: str = "valid", stride: int = 1
+    image_shape: tuple[int, ...], patch_size: int, padding: Padding = "valid", stride: int = 1
 ) -> tuple[int, int]:
     """Returns how many patches lie below and beside each other.
 
     Raises:
         ValueError: If the padding is unknown or a patch is larger than the image.
     """
-    if padding not in PADDINGS:
-        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}: got {padding!r}")
+    check_padding(padding)
     if padding == "valid" and min(image_shape) < patch_size:
         raise ValueError(
             f"patch_size must be at most the height and width of the image: got {patch_size} for "
@@ -86,11 +88,17 @@ def num_patches(
     return height, width
 
 
+def check_padding(padding: Padding) -> None:
+    """Raises ValueError for a padding that is unknown."""
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}: got {padding!r}")
+
+
 def _window_sums(
     values: Float[Array, "..."],
     axes: tuple[int, ...],
     patch_size: int,
-    padding: str = "valid",
+    padding: Padding = "valid",
     stride: int = 1,
 ) -> Float[Array, "..."]:
     if len(axes) != 1:
@@ -108,7 +116,7 @@ def _shifts(
     values: Shaped[Array, "..."],
     axes: tuple[int, ...],
     patch_size: int,
-    padding: str = "valid",
+    padding: Padding = "valid",
     stride: int = 1,
 ) -> list[Shaped[Array, "..."]]:
     """Returns the values that lie 0, 1, ... patch_size - 1 after the start of each patch, along all axes."""
@@ -126,5 +134,5 @@ def _shifts(
     return shifted
 
 
-def _margins(size: int, patch_size: int, padding: str, stride: int) -> tuple[int, int]:
+def _margins(size: int, patch_size: int, padding: Padding, stride: int) -> tuple[int, int]:
     return jax.lax.padtype_to_pads((size,), (patch_size,), (stride,), padding.upper())[0]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import layer_agops, metrics, rfm_fit, rfm_peers, timing, training
+from benchmarks import conv_ntk, layer_agops, metrics, rfm_fit, rfm_peers, timing, training
 
 DIMS = (7, 6, 5, 3)
 SIZES = {"num_rows": 9, "batch_size": 4, "repeats": 2, "product_size": 8}
@@ -140,3 +140,21 @@ def test_the_algorithm_of_the_package_is_the_library_s():
     settings = rfm_peers.Settings(bandwidth=3.0, ridge=1e-2, num_iters=2)
     theirs = rfm_peers.package_algorithm(arrays, settings)()().predictions
     np.testing.assert_allclose(rfm_fit.ours(arrays, settings)()().predictions, theirs, rtol=1e-6, atol=1e-8)
+
+
+def test_a_convolutional_kernel_is_timed_beside_its_flops_and_its_patch_agop(tmp_path, capsys):
+    output = tmp_path / "timings.jsonl"
+    sizes = {"num_images": 3, "image_size": 5, "channels": 2, "patch_size": 2, "depth": 2, "num_outputs": 2}
+    conv_ntk.main([*(f"--{name}={size}" for name, size in sizes.items()), "--repeats=1", f"--output={output}"])
+    (record,) = [json.loads(line) for line in output.read_text().splitlines()]
+    assert {name: record[name] for name in sizes} == sizes
+    assert min(record[name] for name in ("gram_over_necessary", "agop_over_gram", "gram_peak_gib")) > 0
+    assert "gram_seconds" in capsys.readouterr().out
+
+
+def test_the_flops_of_a_convolutional_kernel_are_counted_by_hand():
+    last, other = (conv_ntk.position_flops(jnp.dtype(jnp.float64), is_last) for is_last in (True, False))
+    assert (last, other) == (2 * (19 + 18) + 20, 2 * (19 + 18) + 28)
+    kernel = conv_ntk.ConvNTK(2, 2)
+    per_pair = 2 * 5 * 4 * 3 + 4 * 3 * other + 3 * 2 * last
+    assert conv_ntk.necessary_flops(kernel, 7, (5, 4, 3), jnp.dtype(jnp.float64)) == 28 * per_pair

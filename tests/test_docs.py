@@ -20,6 +20,7 @@ NOT_METRICS = {
     *("class_stats", "merge", "merge_over_axis", "of_classes", "of_points", "cosine", "pearson"),
     *("psd_pinv", "psd_power", "squared_distances", "unit_rows", "stages", "median_bandwidth"),
     *("deep_rfm_layer_core", "kernel_machine_core", "collapse_metrics", "by_max", "by_trace"),
+    *("conv_rfm_iterates", "update_conv_rfm", "image_patches"),
     *("median_scaled", "rfm_iterates", "select_rfm", "mean_squared_error", "misclassification"),
 }
 

@@ -37,7 +37,7 @@ def relu_layer(gap: Float[Array, "*s"]) -> tuple[Float[Array, "*s"], Float[Array
     gap = jnp.clip(gap, 0.0, 2.0)
     half = jnp.minimum(gap, 2 - gap) / 2
     root, scaled = jnp.sqrt(half), 4 * half - 1
-    angle, difference = _polynomials(float(jnp.finfo(gap.dtype).eps))
+    angle, difference = polynomials(float(jnp.finfo(gap.dtype).eps))
     share = 2 / jnp.pi * root * _horner(angle, scaled)
     lifted = root * half * _horner(difference, scaled) / jnp.pi
     is_acute = gap <= 1
@@ -56,7 +56,7 @@ def _relu_layer_jvp(
 
 
 @functools.cache
-def _polynomials(eps: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def polynomials(eps: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns P and Q of `relu_layer` in powers of 4h - 1, to rounding for h of 0 to 1/2.
 
     P(h) = arcsin(sqrt h) / sqrt h has the Taylor coefficients p_k = (2k choose k) / (4^k (2k + 1)), and

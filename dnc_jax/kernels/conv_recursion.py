@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from dnc_jax.kernels.arc_cosine import relu_layer
 from dnc_jax.linalg import safe_sqrt
-from dnc_jax.patches import patch_sums, spread_patches
+from dnc_jax.patches import Padding, patch_sums, spread_patches
 from dnc_jax.types import pytree, static_field
 
 # A gap 1 - cos t of so many units of rounding is rounding itself: it counts as 0, the same patch. So for 2,
@@ -40,7 +40,7 @@ class Convolutions(NamedTuple):
     depth: int
     patch_size: int
     pooling: bool
-    padding: str
+    padding: Padding
     stride: int
 
     @property

@@ -19,7 +19,7 @@ from dnc_jax.kernels.conv_recursion import (
     sums_over_patches,
 )
 from dnc_jax.linalg import matmul
-from dnc_jax.patches import PADDINGS, image_patches, num_patches
+from dnc_jax.patches import Padding, check_padding, image_patches, num_patches
 from dnc_jax.types import is_concrete, pytree, static_field
 
 # Arrays of the size of the covariances that are alive at once.
@@ -63,7 +63,7 @@ class ConvNTK:
     depth: int = static_field()
     patch_size: int = static_field()
     pooling: bool = static_field(default=False)
-    padding: str = static_field(default="valid")
+    padding: Padding = static_field(default="valid")
     stride: int = static_field(default=1)
     patch_root: Array | None = None
     tile_bytes: int = static_field(default=2**26)
@@ -84,8 +84,7 @@ class ConvNTK:
         """Raises ValueError for hyper-parameters outside their range; a traced patch_root passes."""
         for name in ("depth", "patch_size", "stride", "tile_bytes"):
             check_count(name, getattr(self, name))
-        if self.padding not in PADDINGS:
-            raise ValueError(f"padding must be one of {', '.join(PADDINGS)}: got {self.padding!r}")
+        check_padding(self.padding)
         root = self.patch_root
         if root is not None and (root.ndim != 2 or root.shape[0] != root.shape[1]):
             raise ValueError(f"patch_root must be a square matrix: got shape {root.shape}")

@@ -53,10 +53,10 @@ def peak_bytes(size: LayerSize, itemsize: int) -> int:
 def run_seconds(sizes: list[LayerSize], num_runs: int, dtype: jnp.dtype) -> float:
     """Returns a rough time of the whole run, from the rate of one matrix product on this machine."""
     flops = sum(layer_flops(size) for size in sizes)
-    return COMPILE_SECONDS + num_runs * flops / _matmul_rate(dtype)
+    return COMPILE_SECONDS + num_runs * flops / matmul_rate(dtype)
 
 
-def _matmul_rate(dtype: jnp.dtype) -> float:
+def matmul_rate(dtype: jnp.dtype) -> float:
     """Returns the flops per second of a square product, the best of three after a warm-up."""
     a = jnp.ones((PROBE_SIZE, PROBE_SIZE), dtype)
     product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))

@@ -73,9 +73,10 @@ def set_title(figure: Figure, headline: str, config: RunConfig, seeds: Sequence[
 
 
 def set_headline(figure: Figure, headline: str, setting: str) -> None:
-    """Returns nothing; writes a headline, and below it the setting of a run in words."""
-    # The layout makes room for a suptitle only, so its blank second line holds the place of the setting.
-    title = figure.suptitle(f"{headline}\n ", fontsize=12.5, fontweight="bold", linespacing=1.4)
+    """Returns nothing; writes a headline, and below it the setting of a run in one or more lines."""
+    # The layout makes room for a suptitle only, so its blank lines hold the place of the setting.
+    room = "\n " * len(setting.splitlines())
+    title = figure.suptitle(f"{headline}{room}", fontsize=12.5, fontweight="bold", linespacing=1.4)
     # A dataset's name may hold dollar signs, which must not start a formula.
     figure.add_artist(
         Annotation(
