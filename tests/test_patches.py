@@ -13,7 +13,7 @@ GRIDS = [
     pytest.param(size, padding, stride, id=f"{size}_{padding}_{stride}")
     for size in (1, 2, 3, 4)
     for padding in ("valid", "same")
-    for stride in (1, 2, 3)
+    for stride in (1, 2)
 ]
 
 
@@ -69,7 +69,8 @@ def test_two_images_at_once_are_shifted_together(size, padding, stride):
 
 def test_what_gives_no_patches_is_refused():
     images = normal(1, 6, 3, 1)
-    with pytest.raises(ValueError, match=r"padding must be one of valid, same: got 'full'"):
+    match = r"padding must be one of valid, same: got 'full'"
+    with as_a_user(), pytest.raises(ValueError, match=match):
         image_patches(images, 2, "full")
     with (
         as_a_user(),

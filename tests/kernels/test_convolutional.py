@@ -79,8 +79,9 @@ def test_gram_matrix_is_the_oracles(network, has_root):
     x, z = images(3), images(2, 1)
     root = root_of(network) if has_root else None
     kernel = kernel_of(network, root)
-    assert_close(kernel(x, z), conv_oracles.gram(x, z, network, root), np.float64, "entry")
-    assert_close(kernel(x, x), conv_oracles.gram(x, x, network, root), np.float64, "entry")
+    # Where patches are nearly parallel, the oracle's arccos is what loses digits.
+    assert_close(kernel(x, z), conv_oracles.gram(x, z, network, root), np.float64, "product")
+    assert_close(kernel(x, x), conv_oracles.gram(x, x, network, root), np.float64, "product")
 
 
 def reference_images():
