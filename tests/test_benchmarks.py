@@ -145,7 +145,9 @@ def test_the_algorithm_of_the_package_is_the_library_s():
 def test_a_convolutional_kernel_is_timed_beside_its_flops_and_its_patch_agop(tmp_path, capsys):
     output = tmp_path / "timings.jsonl"
     sizes = {"num_images": 3, "image_size": 5, "channels": 2, "patch_size": 2, "depth": 2, "num_outputs": 2}
-    conv_ntk.main([*(f"--{name}={size}" for name, size in sizes.items()), "--repeats=1", f"--output={output}"])
+    conv_ntk.main(
+        [*(f"--{name}={size}" for name, size in sizes.items()), "--repeats=1", f"--output={output}"]
+    )
     (record,) = [json.loads(line) for line in output.read_text().splitlines()]
     assert {name: record[name] for name in sizes} == sizes
     assert min(record[name] for name in ("gram_over_necessary", "agop_over_gram", "gram_peak_gib")) > 0
