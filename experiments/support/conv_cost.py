@@ -13,6 +13,7 @@ from experiments.support import estimate
 from experiments.support.conv_data import DatasetName, ImageSets, known_shape
 from experiments.support.conv_options import Settings, agop_images, kernel_of
 from experiments.support.estimate import BASE_BYTES, MemoryEstimateError
+from experiments.support.image_pools import PARTS
 
 # Measured: n x n arrays alive at once in a fit, and D x D ones around the eigendecomposition of M.
 GRAM_ARRAYS, FEATURE_ARRAYS = 4, 7
@@ -40,8 +41,8 @@ def sizes_of(sets: ImageSets) -> Sizes:
     train, validation, test = sets.train, sets.validation, sets.test
     _, height, width, channels = train.images.shape
     num_validation = 0 if validation is None else len(validation.labels)
-    counts = (len(train.labels), num_validation, len(test.labels))
-    return Sizes(*counts, (height, width, channels), sets.num_classes)
+    shape, counts = (height, width, channels), (len(train.labels), num_validation, len(test.labels))
+    return Sizes(*counts, shape, sets.num_classes)
 
 
 def expected_sizes(dataset: DatasetName, settings: Settings) -> Sizes | None:
@@ -49,8 +50,8 @@ def expected_sizes(dataset: DatasetName, settings: Settings) -> Sizes | None:
     if dataset == "folder":
         return None
     shape, num_classes = known_shape(dataset)
-    counts = (settings[name] for name in ("num_train", "num_validation", "num_test"))
-    return Sizes(*counts, shape, num_classes)
+    num_train, num_validation, num_test = (settings[f"num_{part}"] for part in PARTS)
+    return Sizes(num_train, num_validation, num_test, shape, num_classes)
 
 
 def cost(settings: Settings, sizes: Sizes, dtype: jnp.dtype, free: int) -> str:

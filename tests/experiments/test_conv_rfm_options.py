@@ -114,5 +114,5 @@ def test_other_images_in_the_folder_are_another_run(tmp_path):
     conv_rfm.main(config)
     for path in images.glob("*/*.png"):
         path.write_bytes(next(images.glob("ant/00.png")).read_bytes())
-    with pytest.raises((ValueError, DataError), match="data_sha256|constant|equal"):
+    with pytest.raises((ValueError, DataError), match=r"data_sha256|constant|equal"):
         conv_rfm.main(config)
