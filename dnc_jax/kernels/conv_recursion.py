@@ -25,7 +25,8 @@ from dnc_jax.linalg import safe_sqrt
 from dnc_jax.patches import Padding, patch_sums, spread_patches
 from dnc_jax.types import pytree, static_field
 
-# A gap 1 - cos t of so many units of rounding is rounding itself: it counts as 0, the same patch.
+# A gap 1 - cos t of so many units of rounding is rounding itself: it counts as 0, the same patch. So for 2,
+# the opposite patch.
 GAP_UNITS = 32.0
 
 Axes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
@@ -225,10 +226,19 @@ def _roots(variance: Float[Array, "..."]) -> Roots:
     return Roots(root, jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1.0), 0.0))
 
 
+@jax.custom_jvp
 def _settled(gap: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Returns the gap, 0 where it is rounding, with the derivative that it has."""
-    is_rounding = gap < GAP_UNITS * jnp.finfo(gap.dtype).eps
-    return gap - jax.lax.stop_gradient(jnp.where(is_rounding, gap, 0.0))
+    """Returns the gap, 0 or 2 where it is that but for rounding, with the derivative that it has."""
+    # Not the gap less what is rounding: compiled, the gap may be rounded differently in its two places.
+    rounding = GAP_UNITS * jnp.finfo(gap.dtype).eps
+    return jnp.where(gap < rounding, 0.0, jnp.where(gap > 2 - rounding, 2.0, gap))
+
+
+@_settled.defjvp
+def _settled_jvp(
+    primals: tuple[Float[Array, "*s"]], tangents: tuple[Float[Array, "*s"]]
+) -> tuple[Array, Array]:
+    return _settled(*primals), tangents[0]
 
 
 def _means(network: Convolutions, axes: Axes, values: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dnc_jax.checks import check_count
@@ -43,8 +44,8 @@ class ConvNTK:
     all a, b. So a pair costs h w numbers per layer, with pooling h^2 w^2. The kernel is
     homogeneous: k(s x, z) = s k(x, z).
 
-    Patches whose 1 - cos t is below 32 eps count as equal: the angle floor of the dtype is 1e-7 in float64,
-    3e-3 in float32. Derivatives are finite everywhere; at patches of zeros and at cusps the part without a
+    Patches whose 1 - cos t is below 32 eps count as equal, and above 2 - 32 eps as opposite: the angle floor of
+    the dtype is 1e-7 in float64, 3e-3 in float32. Derivatives are finite everywhere; at patches of zeros and at cusps the part without a
     limit counts as 0.
 
     Args:
@@ -87,7 +88,7 @@ class ConvNTK:
         root = self.patch_root
         if root is not None and (root.ndim != 2 or root.shape[0] != root.shape[1]):
             raise ValueError(f"patch_root must be a square matrix: got shape {root.shape}")
-        if root is not None and is_concrete(root) and not bool(jnp.all(jnp.isfinite(root))):
+        if root is not None and is_concrete(root) and not np.all(np.isfinite(np.asarray(root))):
             raise ValueError("patch_root must be finite: got NaN or infinite entries")
 
     def check_images(
