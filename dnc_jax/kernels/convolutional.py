@@ -44,9 +44,9 @@ class ConvNTK:
     all a, b. So a pair costs h w numbers per layer, with pooling h^2 w^2. The kernel is
     homogeneous: k(s x, z) = s k(x, z).
 
-    Patches whose 1 - cos t is below 32 eps count as equal, and above 2 - 32 eps as opposite: the angle floor of
-    the dtype is 1e-7 in float64, 3e-3 in float32. Derivatives are finite everywhere; at patches of zeros and at cusps the part without a
-    limit counts as 0.
+    Patches whose 1 - cos t is below 32 eps count as equal, and above 2 - 32 eps as opposite: the angle floor
+    of the dtype is 1e-7 in float64, 3e-3 in float32. Derivatives are finite everywhere; at patches of zeros
+    and at cusps the part without a limit counts as 0.
 
     Args:
         padding: "valid" or "same", of every convolution.
