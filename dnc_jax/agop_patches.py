@@ -36,7 +36,7 @@ def patch_agop(machine: KernelMachine, images: Float[Array, "n h w d"] | None = 
         ValueError: If the machine's kernel is no `ConvNTK`, or images are none that it can take.
 
     References:
-        Radhakrishnan, Beaglehole, Pandit and Belkin (2024), Science 383, on convolutional RFM.
+        Beaglehole, Radhakrishnan, Pandit and Belkin (2023), arXiv:2309.00570, on convolutional RFM.
     """
     kernel = conv_kernel(machine)
     if images is not None:

@@ -82,7 +82,7 @@ def fit_conv_rfm(
         FitError: If a system is singular in the dtype of the images, or an AGOP is 0; it names the iteration.
 
     References:
-        Radhakrishnan, Beaglehole, Pandit and Belkin (2024), Science 383, on convolutional RFM. The released
+        Beaglehole, Radhakrishnan, Pandit and Belkin (2023), arXiv:2309.00570, on convolutional RFM. Released
         notebooks divide K by its largest entry, patches times M^(1/2) by the Frobenius norm of M^(1/2), and
         take 20 images for the AGOP.
     """

@@ -11,6 +11,10 @@ Padding: TypeAlias = Literal["valid", "same"]
 """Patches inside the image alone, or as many as pixels, with zeros around it."""
 
 
+# Patches larger than this are cut in two steps: a program of one slice for each pixel takes long to compile.
+LARGEST_UNROLLED = 11
+
+
 def image_patches(
     images: Float[Array, "n h w d"], patch_size: int, padding: Padding = "valid", stride: int = 1
 ) -> Float[Array, "n i j p"]:
@@ -24,12 +28,13 @@ def image_patches(
         ValueError: If the padding is unknown or a patch is larger than the image.
     """
     num_patches(images.shape[1:3], patch_size, padding, stride)
-    shifted = [
-        column
-        for row in _shifts(images, (1,), patch_size, padding, stride)
-        for column in _shifts(row, (2,), patch_size, padding, stride)
-    ]
-    return jnp.concatenate(shifted, axis=-1)
+    rows = _shifts(images, (1,), patch_size, padding, stride)
+    if patch_size <= LARGEST_UNROLLED:
+        shifted = [part for row in rows for part in _shifts(row, (2,), patch_size, padding, stride)]
+        return jnp.concatenate(shifted, axis=-1)
+    columns = _shifts(jnp.stack(rows, axis=3), (2,), patch_size, padding, stride)
+    patches = jnp.stack(columns, axis=4)
+    return patches.reshape(*patches.shape[:3], -1)
 
 
 def patch_sums(

@@ -5,11 +5,12 @@
 
 Iteration 0 is the plain kernel of a network of convolutions, ReLUs and one dense layer (ConvNTK); every later
 one sees patches through M^(1/2), M the average gradient outer product of the machine before with respect to
-its patches. The settings of stars and noisy_mnist are those of the notebooks released with Radhakrishnan,
-Beaglehole, Pandit and Belkin (Science 2024): targets one-hot in {0, 1}, the ridge in units of the kernel's
-largest entry, 20 images for the AGOP; those of other datasets were not published and are this project's. More
-updates may hurt: validation images pick one. DIR holds one folder of images per class, or such folders in
-train and test. Run again in the same workdir to continue: finished iterations are loaded.
+its patches (Beaglehole, Radhakrishnan, Pandit and Belkin 2023). The settings of stars and noisy_mnist are
+those of the notebooks released with Radhakrishnan, Beaglehole, Pandit and Belkin (Science 2024): targets
+one-hot in {0, 1}, the ridge in units of the kernel's largest entry, 20 images for the AGOP; those of other
+datasets were not published and are this project's. More updates may hurt: validation images pick one. DIR
+holds one folder of images per class, or such folders in train and test. Run again in the same workdir to
+continue: finished iterations are loaded.
 """
 
 import dataclasses
@@ -85,16 +86,22 @@ def main(config: Config) -> Path | None:
     given = {n: v for n, v in dataclasses.asdict(config).items() if n not in OF_RUN}
     settings = conv_options.resolved(config.dataset, given)
     dtype = devices.set_precision(config.precision)
-    load = partial(load_images, config, settings)
+    table, mesh = IterationTable(settings["num_validation"] > 0), devices.make_mesh(1, 1)
+    load, free = partial(load_images, config, settings), devices.free_bytes(mesh)
+    expected = conv_cost.expected_sizes(config.dataset, settings)
+    if config.dry_run and expected:
+        say_settings("conv_rfm", {"dataset": config.dataset} | settings)
+        table.say(conv_cost.cost(settings, expected, dtype, free))
+        return None
+    if expected:
+        conv_cost.cost(settings, expected, dtype, free)  # refused before images are read
     sets = load(settings["seeds"][0])
     recorded = record(config, settings, sets)
     workdir = config.workdir or Path("runs") / command.run_name("conv_rfm", config.dataset, recorded)
-    table, mesh = IterationTable(sets.validation is not None), devices.make_mesh(1, 1)
     shown = {name: value for name, value in recorded.items() if name != "class_names"}
     say_settings("conv_rfm", shown | {"data_dir": config.data_dir, "workdir": workdir})
     table.say(f"images: {sets.source}")
-    conv_options.check_images(settings, sets)
-    table.say(conv_cost.cost(settings, sets, dtype, devices.free_bytes(mesh)))
+    table.say(conv_cost.cost(settings, conv_cost.sizes_of(sets), dtype, free))
     if config.dry_run:
         return None
     run = open_run(workdir, recorded, devices.describe(mesh), config.resume)

@@ -1,4 +1,4 @@
-"""Convolutional tangent kernels and their patch gradients in slow float64 loops, one pair at a time.
+"""Convolutional tangent kernels and their patch gradients in slow float64 numpy, a pair of images at a time.
 
 The positions of an image are numbered row by row. Windows are 0/1 matrices, written from where a patch
 starts; covariances of all pairs of positions are carried along, with their derivatives by every number of

@@ -105,7 +105,7 @@ def kernel_of_pair(network: Convolutions, pair: Pair) -> Float[Array, "r s"]:
 
 def pair_derivatives(
     network: Convolutions, pair: Pair
-) -> tuple[Float[Array, "*positions r s"], list[Float[Array, "*positions_l r s"]]]:
+) -> tuple[Float[Array, "*positions r s"], list[Float[Array, "... r s"]]]:
     """Returns the derivatives of the kernel by S of the first layer, and W of every layer.
 
     W is 2 p dk/dp = 2 q dk/dq, p and q of that layer alone, since S' and T' depend on S / sqrt(pq) and, S',
@@ -141,7 +141,7 @@ def pair_derivatives(
 def variance_gradients(
     network: Convolutions,
     own: Float[Array, "i j r"],
-    by_variances: list[Float[Array, "*positions_l r s"]],
+    by_variances: list[Float[Array, "... r s"]],
     weights: Float[Array, "s c"],
 ) -> Float[Array, "i j r c"]:
     """Returns the sums over s of weights times the derivatives by own, the variances of the first layer."""

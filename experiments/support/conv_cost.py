@@ -1,76 +1,120 @@
 """Memory and time of a run of `experiments.conv_rfm`, from its sizes and one measured rate."""
 
 import math
+from bisect import bisect_right
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from dnc_jax.kernels import ConvNTK
+from dnc_jax.kernels.convolutional import KEPT_TILES
 from dnc_jax.patches import num_patches
 from experiments.support import estimate
-from experiments.support.conv_data import ImageSets
+from experiments.support.conv_data import DatasetName, ImageSets, known_shape
 from experiments.support.conv_options import Settings, agop_images, kernel_of
 from experiments.support.estimate import BASE_BYTES, MemoryEstimateError
+from experiments.support.image_pools import PARTS
 
 # Measured: n x n arrays alive at once in a fit, and D x D ones around the eigendecomposition of M.
 GRAM_ARRAYS, FEATURE_ARRAYS = 4, 7
-# Memory for tiles of pairs and of their derivatives, and for kept patches, in units of tile_bytes.
-TILES, KEPT = 8, 32
+# Measured: memory for tiles of pairs and of their derivatives, in units of tile_bytes.
+TILES = 8
+# Images are kept in float64 on the host; the smaller of the precisions.
+STORED_ITEMSIZE, SINGLE = 8, 4
 # Measured: a pair of images takes as long at one position of one layer as so many flops of a matrix product,
 # and its derivatives so many times as long.
 FLOPS_PER_POSITION, DERIVATIVES = 600, 3
 
 
-def cost(settings: Settings, sets: ImageSets, dtype: jnp.dtype, free: int) -> str:
+class Sizes(NamedTuple):
+    """What the cost of a run depends on, but for the kernel: images of each part, their shape, classes."""
+
+    num_train: int
+    num_validation: int
+    num_test: int
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+
+def sizes_of(sets: ImageSets) -> Sizes:
+    """Returns the sizes of loaded images."""
+    train, validation, test = sets.train, sets.validation, sets.test
+    _, height, width, channels = train.images.shape
+    num_validation = 0 if validation is None else len(validation.labels)
+    shape, counts = (height, width, channels), (len(train.labels), num_validation, len(test.labels))
+    return Sizes(*counts, shape, sets.num_classes)
+
+
+def expected_sizes(dataset: DatasetName, settings: Settings) -> Sizes | None:
+    """Returns the sizes of images that are not loaded yet; None for those of a folder, which may be any."""
+    if dataset == "folder":
+        return None
+    shape, num_classes = known_shape(dataset)
+    num_train, num_validation, num_test = (settings[f"num_{part}"] for part in PARTS)
+    return Sizes(num_train, num_validation, num_test, shape, num_classes)
+
+
+def cost(settings: Settings, sizes: Sizes, dtype: jnp.dtype, free: int) -> str:
     """Returns two lines, on the memory and on the time of a run.
 
     Raises:
+        ValueError: If the images are too small for the network.
         MemoryEstimateError: If more memory is needed than is free; it says the same, and what would fit.
     """
-    needed = peak_bytes(settings, sets, dtype.itemsize)
-    num_train = len(sets.train.labels)
+    kernel_of(settings).check_images(jnp.empty((1, *sizes.image_shape)))
+    needed = peak_bytes(settings, sizes, dtype.itemsize)
     memory = (
         f"memory: about {estimate.in_words(needed)} at once (one kernel matrix is "
-        f"{estimate.in_words(dtype.itemsize * num_train**2)}), {estimate.in_words(free)} free"
+        f"{estimate.in_words(dtype.itemsize * sizes.num_train**2)}), {estimate.in_words(free)} free"
     )
-    time = f"time: about {estimate.duration(run_seconds(settings, sets, dtype))}"
+    time = f"time: about {estimate.duration(run_seconds(settings, sizes, dtype))}"
     if needed <= free:
         return f"{memory}\n{time}"
-    share = max(0.9 * free / needed, 0.0) ** 0.5
-    raise MemoryEstimateError(
-        f"not enough {memory}; use --num-train={max(int(num_train * share), sets.num_classes)}\n{time}"
-    )
+    remedy = " or ".join(what_fits(settings, sizes, dtype.itemsize, free))
+    raise MemoryEstimateError(f"not enough {memory}; use {remedy or 'a machine with more memory'}\n{time}")
 
 
-def peak_bytes(settings: Settings, sets: ImageSets, itemsize: int) -> int:
+def what_fits(settings: Settings, sizes: Sizes, itemsize: int, free: int) -> list[str]:
+    """Returns changes of options that each make a run fit."""
+
+    def needed(num_train: int) -> int:
+        return peak_bytes(settings, sizes._replace(num_train=num_train), itemsize)
+
+    largest = bisect_right(range(1, sizes.num_train), free, key=needed)
+    ways = [f"--num-train={largest}"] if largest >= sizes.num_classes else []
+    single = itemsize > SINGLE and peak_bytes(settings, sizes, SINGLE) <= free
+    return ways + ["--precision=float32"] * single
+
+
+def peak_bytes(settings: Settings, sizes: Sizes, itemsize: int) -> int:
     """Returns the largest memory that one iteration needs at once, images included, at most."""
-    n, kernel = len(sets.train.labels), kernel_of(settings)
-    held_out = [part for part in (sets.validation, sets.test) if part is not None]
-    predicted = max(len(part.labels) for part in held_out)
-    images = sum(part.images.size for part in (sets.train, *held_out))
-    dim = kernel.patch_size**2 * sets.train.images.shape[-1]
-    numbers = n * max(GRAM_ARRAYS * n, predicted) + FEATURE_ARRAYS * dim**2 + 2 * images
-    positions = math.prod(layer_sizes(kernel, sets.train.images.shape[1:3])[0])
-    kept = min(KEPT * kernel.tile_bytes, n * positions * (dim + 1) * itemsize)
-    return BASE_BYTES + itemsize * numbers + TILES * kernel.tile_bytes + kept
+    n, kernel = sizes.num_train, kernel_of(settings)
+    predicted = max(sizes.num_validation, sizes.num_test)
+    images = (n + sizes.num_validation + sizes.num_test) * math.prod(sizes.image_shape)
+    dim = kernel.patch_size**2 * sizes.image_shape[-1]
+    numbers = n * max(GRAM_ARRAYS * n, n + predicted) + FEATURE_ARRAYS * dim**2 + images
+    positions = math.prod(layer_sizes(kernel, sizes.image_shape[:2])[0])
+    kept = min(KEPT_TILES * kernel.tile_bytes, n * positions * (dim + 1) * itemsize)
+    stored = STORED_ITEMSIZE * images
+    return BASE_BYTES + itemsize * numbers + stored + TILES * kernel.tile_bytes + kept
 
 
-def run_seconds(settings: Settings, sets: ImageSets, dtype: jnp.dtype) -> float:
+def run_seconds(settings: Settings, sizes: Sizes, dtype: jnp.dtype) -> float:
     """Returns a rough time of the whole run, from the rate of one matrix product on this machine."""
-    n, kernel = len(sets.train.labels), kernel_of(settings)
-    held_out = sum(len(part.labels) for part in (sets.validation, sets.test) if part is not None)
-    sizes = [math.prod(size) for size in layer_sizes(kernel, sets.train.images.shape[1:3])]
+    n, kernel = sizes.num_train, kernel_of(settings)
+    held_out = sizes.num_validation + sizes.num_test
+    layers = [math.prod(size) for size in layer_sizes(kernel, sizes.image_shape[:2])]
     power = 2 if kernel.pooling else 1
-    dim = kernel.patch_size**2 * sets.train.images.shape[-1]
-    of_pair = FLOPS_PER_POSITION * sum(size**power for size in sizes)
-    products = 2 * sizes[0] ** power * dim
-    roots = 2 * sizes[0] * dim**2 * (n + held_out)
+    dim = kernel.patch_size**2 * sizes.image_shape[-1]
+    of_pair = FLOPS_PER_POSITION * sum(positions**power for positions in layers)
+    product = 2 * layers[0] ** power * dim
+    roots = 2 * layers[0] * dim**2 * (n + held_out)
     pairs = n * n / 2 + n * held_out
     drawn = agop_images(settings, n) or n
-    gradients = 2 * sizes[0] ** power * dim * sets.num_classes
-    updates = n * drawn * (DERIVATIVES * of_pair + products + gradients)
-    plain, others = pairs * of_pair, pairs * (of_pair + products) + roots + updates
-    num_iters, num_seeds = settings["num_iters"], len(settings["seeds"])
-    return estimate.COMPILE_SECONDS + num_seeds * (plain + num_iters * others) / estimate.matmul_rate(dtype)
+    updates = n * drawn * (DERIVATIVES * of_pair + product * (1 + sizes.num_classes))
+    plain, others = pairs * of_pair, pairs * (of_pair + product) + roots + updates
+    flops = len(settings["seeds"]) * (plain + settings["num_iters"] * others)
+    return estimate.COMPILE_SECONDS + flops / estimate.matmul_rate(dtype)
 
 
 def layer_sizes(kernel: ConvNTK, image_shape: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from experiments.support import noisy_digits, stars
 from experiments.support.data import load
+from experiments.support.data.catalog import describe
 from experiments.support.data.folder import open_folder
 from experiments.support.data.images import DataError, Images, Split, sha256_of
 from experiments.support.image_pools import (
@@ -105,6 +106,21 @@ def load_sets(
         folder = open_folder(data_dir or Path(), image_size)
         return _chosen(pool_of_folder(folder, counts, seed), counts, seed)
     return _chosen(pool_of_images(load(dataset, data_dir=data_dir)), counts, seed)
+
+
+def known_shape(dataset: DatasetName) -> tuple[tuple[int, int, int], int]:
+    """Returns height, width and channels of the images of a dataset, and its number of classes.
+
+    Raises:
+        DataError: If the dataset is unknown, or a folder, whose images may have any shape.
+    """
+    if dataset == "stars":
+        return stars.IMAGE_SHAPE, len(stars.CLASS_NAMES)
+    if dataset == "noisy_mnist":
+        size = noisy_digits.FRAME_SIZE
+        return (size, size, 1), len(describe("mnist").class_names)
+    description = describe(dataset)
+    return description.image_shape, len(description.class_names)
 
 
 def _check_options(dataset: str, seed: int, digits: str | None, image_size: int | None) -> None:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-import jax.numpy as jnp
-
 from dnc_jax import ConvNTK
 from experiments.support import options
-from experiments.support.conv_data import DatasetName, ImageSets
+from experiments.support.conv_data import DatasetName
 
 Settings = Mapping[str, Any]
 """The options of a run, all with a value."""
@@ -78,11 +76,6 @@ def agop_images(settings: Settings, num_train: int) -> int | None:
     """Returns how many images an AGOP is drawn from, None for all of them."""
     size = settings["agop_size"]
     return None if size == "all" or size >= num_train else size
-
-
-def check_images(settings: Settings, sets: ImageSets) -> None:
-    """Raises ValueError for a network that the images are too small for."""
-    kernel_of(settings).check_images(jnp.empty((1, *sets.train.images.shape[1:])))
 
 
 def kernel_of(settings: Settings) -> ConvNTK:

@@ -217,14 +217,12 @@ def test_pixels_that_are_not_numbers_stay_visible():
 
 
 @pytest.mark.parametrize("pooling", [False, True])
-def test_memory_beside_the_matrix_is_that_of_a_tile(pooling):
+def test_memory_beside_the_matrix_is_that_of_a_few_tiles(pooling):
     x = jax.ShapeDtypeStruct((200, 8, 8, 1), np.float64)
-
-    def beside(tile_bytes):
+    matrix, patches = 200 * 200 * 8, 2 * 200 * 64 * 8
+    for tile_bytes in (2**17, 2**20):
         kernel = ConvNTK(2, 3, pooling, "same", tile_bytes=tile_bytes)
-        program = jax.jit(lambda x: kernel(x, x)).lower(x).compile()
-        return program.memory_analysis().temp_size_in_bytes
-
-    matrix = 200 * 200 * 8
-    for tile_bytes in (2**20, 2**23):
-        assert beside(tile_bytes) < 1.5 * tile_bytes + 3 * matrix + 2 * 200 * 64 * 8 * 2
+        program = jax.jit(lambda x, kernel=kernel: kernel(x, x)).lower(x).compile()
+        # Untiled, pairs of positions alone take 160 tiles of the smaller kind, or 10,000 with pooling.
+        beside = program.memory_analysis().temp_size_in_bytes
+        assert beside < 4.5 * tile_bytes + 2.5 * matrix + patches
