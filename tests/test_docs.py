@@ -11,6 +11,7 @@ import dnc_jax
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "metrics.md").read_text()
+CONV_RFM = (ROOT / "docs" / "conv_rfm.md").read_text()
 ESTIMATORS = (ROOT / "docs" / "estimators.md").read_text()
 EXAMPLE = re.compile(r"## ([^\n]*)\n(?:(?!\n## )[\s\S])*?```python\n(.*?)```", flags=re.DOTALL)
 EXAMPLES = EXAMPLE.findall(GUIDE)
@@ -123,3 +124,8 @@ def test_an_estimator_is_saved_without_pickle(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run("Files", ESTIMATORS)
     assert capsys.readouterr().out == "same predictions: True\n"
+
+
+def test_a_convolutional_rfm_separates_the_classes_of_the_guide(capsys):
+    run("In code", CONV_RFM)
+    assert capsys.readouterr().out.split("\n")[0] == "(9, 9) [0 0 0 0 0 0 1 1 1 1 1 1]"

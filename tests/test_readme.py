@@ -9,6 +9,7 @@ import pytest
 import dnc_jax
 from experiments import (
     celeba,
+    conv_rfm,
     deep_rfm,
     etf_head,
     lazy_baselines,
@@ -45,7 +46,7 @@ EXPERIMENTS = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         *(deep_rfm, train_network, random_labels, etf_head, ood_detection, mlp_and_deep_rfm),
-        *(rfm, tabular, lazy_baselines, celeba),
+        *(rfm, tabular, lazy_baselines, celeba, conv_rfm),
     )
 }
 
@@ -64,6 +65,16 @@ def test_every_command_is_understood(name):
 def test_every_linked_file_and_named_function_exists():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
-    for name in ("nc1", "nc1_trace_ratio", "nc2", "nc2_gram_mse", "nc4", "agop", "kernel_agop", "fit_rfm"):
+    for name in (
+        "nc1",
+        "nc1_trace_ratio",
+        "nc2",
+        "nc2_gram_mse",
+        "nc4",
+        "agop",
+        "kernel_agop",
+        "fit_rfm",
+        "fit_conv_rfm",
+    ):
         assert f"`{name}" in README
         assert hasattr(dnc_jax, name)
