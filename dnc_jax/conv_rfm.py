@@ -199,6 +199,8 @@ def _checked_fit(
     machine, added_ridge, diagnostics = _jitted_fit(
         kernel, images, targets, ridge, solver or quick_cholesky_solve
     )
+    if ridge > 0 and added_ridge == 0:
+        raise ValueError(f"images must not all be 0: got {len(images)} whose kernel matrix is 0; remove them")
     check_fit(diagnostics, images, targets, ridge, name)
     return ConvRFM(machine, *feature, added_ridge)
 
