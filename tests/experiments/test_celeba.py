@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from experiments import celeba
-from experiments.support import atomic, celeba_cost, celeba_runs, checkpoint
+from experiments.support import celeba_cost, celeba_runs, checkpoint
 from experiments.support.celeba_rows import choose
 from experiments.support.data.celeba import open_faces
 from experiments.support.data.images import DataError
 from experiments.support.plotting import celeba_figures
 from experiments.support.records import RecordsError
 from tests.experiments import celeba_files as files
-from tests.experiments.kills import Killed
+from tests.experiments.kills import killed_at_write
 
 SMALL = celeba.Config(attributes=("Smiling", "Eyeglasses"), image_size=files.GRID, num_per_class=150)
 
@@ -171,18 +171,9 @@ def test_pictures_are_over_their_largest_entry_and_the_csv_has_their_numbers(fin
 
 
 @pytest.mark.parametrize("writes", [1, 7, 10, 11, 13, 20])
-def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(finished, run, tmp_path, monkeypatch, writes):
-    countdown = [writes]
-
-    def fsync(_: int) -> None:
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(atomic.os, "fsync", fsync)
-        with pytest.raises(Killed):
-            run(tmp_path)
+def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(finished, run, tmp_path, writes):
+    with killed_at_write(writes):
+        run(tmp_path)
     run(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
     for attribute in SMALL.attributes:

@@ -12,10 +12,10 @@ import pytest
 
 from dnc_jax import ConvNTK, conv_rfm_iterates
 from experiments import conv_rfm
-from experiments.support import atomic, checkpoint, conv_runs
+from experiments.support import checkpoint, conv_runs
 from experiments.support.conv_data import load_sets
 from experiments.support.records import RecordsError
-from tests.experiments.kills import Killed
+from tests.experiments.kills import killed_at_write
 
 SIZES = {"num_train": 8, "num_validation": 6, "num_test": 10}
 SMALL = conv_rfm.Config(**SIZES, patch_size=3, num_iters=2, agop_size=4, seeds=(0, 1))
@@ -118,18 +118,9 @@ def test_what_is_printed(tmp_path, capsys):
 
 @pytest.mark.parametrize("writes", [1, 6, 12, 20, 27])
 def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(finished, tmp_path, monkeypatch, writes):
-    countdown = [writes]
-
-    def fsync(_: int) -> None:
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-
     monkeypatch.setattr(conv_rfm.conv_figures, "draw_figures", lambda _: [])
-    monkeypatch.setattr(atomic.os, "fsync", fsync)
-    with pytest.raises(Killed):
+    with killed_at_write(writes):
         run(tmp_path)
-    monkeypatch.setattr(atomic.os, "fsync", lambda _: None)
     run(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from experiments import deep_rfm
-from experiments.support import atomic, checkpoint, floor
+from experiments.support import checkpoint, floor
 from experiments.support.records import RecordsError
-from tests.experiments.kills import Killed
+from tests.experiments.kills import killed_at_write
 
 # As wide as digits have pixels, so that every layer has one shape and is compiled once.
 SMALL = deep_rfm.Config(
@@ -99,18 +99,9 @@ def test_same_numbers_as_the_library_gives(finished):
 
 
 @pytest.mark.parametrize("writes", range(1, 30, 4))
-def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(finished, tmp_path, monkeypatch, writes):
-    countdown = [writes]
-
-    def fsync(_: int) -> None:
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-
-    monkeypatch.setattr(atomic.os, "fsync", fsync)
-    with pytest.raises(Killed):
+def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(finished, tmp_path, writes):
+    with killed_at_write(writes):
         run(tmp_path)
-    monkeypatch.undo()
     run(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
     for path in (finished / "checkpoints").rglob("*.npz"):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from experiments import lazy_baselines
-from experiments.support import atomic, command, data, estimate, lazy_table
+from experiments.support import command, data, estimate, lazy_table
 from experiments.support.data.images import DataError
 from experiments.support.lazy_data import draw
 from experiments.support.lazy_grids import GRIDS, TITLES
 from experiments.support.lazy_methods import Result, run_method
 from experiments.support.records import RecordsError
-from tests.experiments.kills import Killed
+from tests.experiments.kills import killed_at_write
 from tests.experiments.lazy_small import SIZES, small_grids
 
 SMALL = lazy_baselines.Config(dataset="digits", **SIZES, seeds=(0, 1))
@@ -117,22 +117,12 @@ def test_the_table_has_means_deviations_and_choices():
 
 
 @pytest.mark.parametrize("writes", [1, 9, 12, 20, 28])
-def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(tmp_path, stubbed, monkeypatch, writes):
+def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(tmp_path, stubbed, writes):
     methods = ("linear_svm", "laplace", "rfm")
     whole = run(tmp_path / "whole", methods=methods)
     stubbed.clear()
-    countdown, fsync = [writes], atomic.os.fsync
-
-    def dying(_: int) -> None:
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(atomic.os, "fsync", dying)
-        with pytest.raises(Killed):
-            run(tmp_path / "cut", methods=methods)
-    assert atomic.os.fsync is fsync
+    with killed_at_write(writes):
+        run(tmp_path / "cut", methods=methods)
     kept = [path.stem for path in (tmp_path / "cut").glob("checkpoints/*/*.npz")]
     done = len(stubbed)
     resumed = run(tmp_path / "cut", methods=methods)

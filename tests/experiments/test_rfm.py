@@ -11,10 +11,10 @@ import pytest
 
 from dnc_jax import Laplace, fit_rfm
 from experiments import rfm
-from experiments.support import atomic, checkpoint, rfm_measures, rfm_options, rfm_runs, rfm_table
+from experiments.support import checkpoint, rfm_measures, rfm_options, rfm_runs, rfm_table
 from experiments.support.records import RecordsError
 from tests.builders import rotation
-from tests.experiments.kills import Killed
+from tests.experiments.kills import killed_at_write
 
 # One shape for all tasks of one output, so that each program is compiled once.
 SMALL = rfm.Config(
@@ -79,18 +79,9 @@ def test_files_of_a_run(finished):
 
 @pytest.mark.parametrize("writes", [1, 6, 20, 35])
 def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(finished, tmp_path, monkeypatch, writes):
-    countdown = [writes]
-
-    def fsync(_: int) -> None:
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-
     monkeypatch.setattr(rfm.rfm_figures, "draw_figures", lambda _: [])
-    monkeypatch.setattr(atomic.os, "fsync", fsync)
-    with pytest.raises(Killed):
+    with killed_at_write(writes):
         run(tmp_path)
-    monkeypatch.setattr(atomic.os, "fsync", lambda _: None)
     run(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 
