@@ -27,7 +27,19 @@ from experiments.support.image_pools import (
 from experiments.support.options import check_sizes
 
 DatasetName = Literal[
-    "stars", "noisy_mnist", "svhn", "cifar10", "cifar100", "gtsrb", "emnist", "fashion_mnist", "folder"
+    "stars",
+    "noisy_mnist",
+    "svhn",
+    "cifar10",
+    "cifar100",
+    "gtsrb",
+    "emnist",
+    "fashion_mnist",
+    "mnist",
+    "fashion_mnist_mini",
+    "mnist_5k",
+    "digits",
+    "folder",
 ]
 DigitsName = Literal["mnist_5k", "mnist"]
 
