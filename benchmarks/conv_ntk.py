@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from benchmarks import timing
 from dnc_jax import ConvNTK, KernelMachine, patch_agop
 from dnc_jax.kernels.arc_cosine import polynomials
-from dnc_jax.patches import num_patches
+from dnc_jax.kernels.convolutional import layer_sizes
 
 PRODUCT_SIZE = 2000
 
@@ -40,10 +40,9 @@ def position_flops(dtype: jnp.dtype, is_last: bool) -> int:
 
 def necessary_flops(kernel: ConvNTK, num_images: int, image_shape: Sequence[int], dtype: jnp.dtype) -> float:
     """Returns the flops of the pairs of a Gram matrix: products of pixels, and all layers."""
-    shape, per_pair = tuple(image_shape[:2]), 2.0 * math.prod(image_shape)
-    for layer in range(kernel.depth):
-        shape = num_patches(shape, kernel.patch_size, kernel.padding, kernel.stride)
-        per_pair += math.prod(shape) * position_flops(dtype, layer == kernel.depth - 1)
+    per_pair = 2.0 * math.prod(image_shape)
+    for layer, size in enumerate(layer_sizes(kernel, tuple(image_shape)), start=1):
+        per_pair += math.prod(size) * position_flops(dtype, layer == kernel.depth)
     return num_images * (num_images + 1) / 2 * per_pair
 
 

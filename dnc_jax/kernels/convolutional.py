@@ -116,7 +116,7 @@ class ConvNTK:
                 f"all images must have one height, width and number of channels: got {images.shape[1:]} and "
                 f"{image_shape}"
             )
-        _check_layers(self, (height, width))
+        layer_sizes(self, (height, width))
         dim = self.patch_size**2 * channels
         if self.patch_root is not None and self.patch_root.shape[0] != dim:
             raise ValueError(
@@ -147,22 +147,28 @@ def patch_rows(kernel: ConvNTK, images: Float[Array, "r h w d"]) -> Patches:
     return Patches(patches, jnp.sum(patches * patches, axis=-1), are_pixels=False)
 
 
-def num_positions(kernel: ConvNTK, image_shape: tuple[int, ...]) -> int:
-    """Returns how many patches of the first layer an image has."""
-    return math.prod(num_patches(image_shape[:2], kernel.patch_size, kernel.padding, kernel.stride))
+def layer_sizes(kernel: ConvNTK, image_shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Returns the rows and columns of positions of every layer, for images of height, width and more.
 
-
-def _check_layers(kernel: ConvNTK, size: tuple[int, int]) -> None:
-    sizes = [size]
+    Raises:
+        ValueError: If a layer receives less than a patch.
+    """
+    sizes: list[tuple[int, int]] = []
     for layer in range(1, kernel.depth + 1):
-        height, width = sizes[-1]
+        height, width = sizes[-1] if sizes else image_shape[:2]
         if kernel.padding == "valid" and min(height, width) < kernel.patch_size:
             raise ValueError(
                 f"patch_size is larger than what layer {layer} receives: got {kernel.patch_size} for "
-                f"{height} x {width} of an image of {size[0]} x {size[1]} pixels; take smaller patches, a "
-                f"lower depth than {kernel.depth}, or padding='same'"
+                f"{height} x {width} of an image of {image_shape[0]} x {image_shape[1]} pixels; take smaller "
+                f"patches, a lower depth than {kernel.depth}, or padding='same'"
             )
-        sizes.append(num_patches(sizes[-1], kernel.patch_size, kernel.padding, kernel.stride))
+        sizes.append(num_patches((height, width), kernel.patch_size, kernel.padding, kernel.stride))
+    return sizes
+
+
+def num_positions(kernel: ConvNTK, image_shape: tuple[int, ...]) -> int:
+    """Returns how many patches of the first layer an image has."""
+    return math.prod(layer_sizes(kernel, image_shape)[0])
 
 
 @jax.jit

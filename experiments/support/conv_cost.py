@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from dnc_jax.kernels import ConvNTK
-from dnc_jax.kernels.convolutional import KEPT_TILES
-from dnc_jax.patches import num_patches
+from dnc_jax.kernels.convolutional import KEPT_TILES, layer_sizes, num_positions
 from experiments.support import estimate
 from experiments.support.conv_data import DatasetName, ImageSets, known_shape
 from experiments.support.conv_options import Settings, agop_images, kernel_of
@@ -23,7 +21,9 @@ TILES = 8
 STORED_ITEMSIZE, SINGLE = 8, 4
 # Measured: a pair of images takes as long at one position of one layer as so many flops of a matrix product,
 # and its derivatives so many times as long.
-FLOPS_PER_POSITION, DERIVATIVES = 600, 3
+FLOPS_PER_POSITION, DERIVATIVES = 700, 3
+# Measured: products of the patches of a tile run at so much less than the rate of a large product.
+SMALL_PRODUCTS = 8
 
 
 class Sizes(NamedTuple):
@@ -93,7 +93,7 @@ def peak_bytes(settings: Settings, sizes: Sizes, itemsize: int) -> int:
     images = (n + sizes.num_validation + sizes.num_test) * math.prod(sizes.image_shape)
     dim = kernel.patch_size**2 * sizes.image_shape[-1]
     numbers = n * max(GRAM_ARRAYS * n, n + predicted) + FEATURE_ARRAYS * dim**2 + images
-    positions = math.prod(layer_sizes(kernel, sizes.image_shape[:2])[0])
+    positions = num_positions(kernel, sizes.image_shape)
     kept = min(KEPT_TILES * kernel.tile_bytes, n * positions * (dim + 1) * itemsize)
     stored = STORED_ITEMSIZE * images
     return BASE_BYTES + itemsize * numbers + stored + TILES * kernel.tile_bytes + kept
@@ -103,11 +103,11 @@ def run_seconds(settings: Settings, sizes: Sizes, dtype: jnp.dtype) -> float:
     """Returns a rough time of the whole run, from the rate of one matrix product on this machine."""
     n, kernel = sizes.num_train, kernel_of(settings)
     held_out = sizes.num_validation + sizes.num_test
-    layers = [math.prod(size) for size in layer_sizes(kernel, sizes.image_shape[:2])]
+    layers = [math.prod(size) for size in layer_sizes(kernel, sizes.image_shape)]
     power = 2 if kernel.pooling else 1
     dim = kernel.patch_size**2 * sizes.image_shape[-1]
     of_pair = FLOPS_PER_POSITION * sum(positions**power for positions in layers)
-    product = 2 * layers[0] ** power * dim
+    product = SMALL_PRODUCTS * 2 * layers[0] ** power * dim
     roots = 2 * layers[0] * dim**2 * (n + held_out)
     pairs = n * n / 2 + n * held_out
     drawn = agop_images(settings, n) or n
@@ -115,12 +115,3 @@ def run_seconds(settings: Settings, sizes: Sizes, dtype: jnp.dtype) -> float:
     plain, others = pairs * of_pair, pairs * (of_pair + product) + roots + updates
     flops = len(settings["seeds"]) * (plain + settings["num_iters"] * others)
     return estimate.COMPILE_SECONDS + flops / estimate.matmul_rate(dtype)
-
-
-def layer_sizes(kernel: ConvNTK, image_shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Returns the rows and columns of positions of every layer."""
-    sizes: list[tuple[int, int]] = []
-    for _ in range(kernel.depth):
-        before = sizes[-1] if sizes else image_shape
-        sizes.append(num_patches(before, kernel.patch_size, kernel.padding, kernel.stride))
-    return sizes
