@@ -187,7 +187,7 @@ def test_every_hyper_parameter_changes_the_kernel():
 def test_counts_that_are_not_whole_and_positive_are_refused(kernel, name, value):
     with (
         as_a_user(),
-        pytest.raises(ValueError, match=rf"{name} must be a whole number of at least 1: got {value}"),
+        pytest.raises(ValueError, match=rf"{name} must be a whole number of at least 1: got {value!r}"),
     ):
         kernel(value).check()
 
