@@ -17,9 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dnc_jax.chunking import sum_rows
+from dnc_jax.class_free import class_free_gram_at_centers
 from dnc_jax.closed_form import class_free_gram, class_free_is_cheaper, direct_gram
 from dnc_jax.jacobians import Mode, flattened, jacobians, num_outputs
-from dnc_jax.kernels import ClosedFormKernel
+from dnc_jax.kernels import ClosedFormKernel, Radial
 from dnc_jax.linalg import symmetric_product
 from dnc_jax.machine import KernelMachine
 from dnc_jax.moments import moments_of_rows
@@ -172,7 +173,10 @@ def kernel_agop_core(
     if diagonal or not _class_free_is_cheaper(machine, points):
         gram, cancellation = direct()
         return gram, AGOPDiagnostics(cancellation, jnp.ones((), bool))
-    gram, cancellation = class_free_gram(machine, points, row_weights, centered, batch_size)
+    if isinstance(machine.kernel, Radial) and points is machine.centers and row_weights is batch_size is None:
+        gram, cancellation = class_free_gram_at_centers(machine, centered)
+    else:
+        gram, cancellation = class_free_gram(machine, points, row_weights, centered, batch_size)
     is_direct = _is_lossy(cancellation)
     gram = jax.lax.cond(is_direct, lambda: direct()[0], lambda: gram)
     return gram, AGOPDiagnostics(cancellation, is_direct)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.errors import FitError
-from dnc_jax.kernels import Kernel
+from dnc_jax.kernels import Kernel, at_rows
 from dnc_jax.linalg import matmul, psd_power, unit_rows
 from dnc_jax.machine import (
     FitDiagnostics,
@@ -74,18 +74,26 @@ def deep_rfm_layer_core(
     For use under jit, vmap or scan; num_iters and solver are static.
     """
     inputs = unit_rows(x)
-    predictor, fit = kernel_machine_core(kernel, inputs, targets, ridge, solver)
-    gram, agop = kernel_agop_core(predictor)
+    predictor, fit, gram, agop = _fit_with_agop(kernel, inputs, targets, ridge, solver)
     matrix, root = _scaled_with_root(gram, agop)
     for _ in range(num_iters - 1):
         previous, previous_root = matrix, root
-        machine, fit = kernel_machine_core(kernel, matmul(inputs, previous_root), targets, ridge, solver)
-        gram, agop = kernel_agop_core(machine)
+        points = matmul(inputs, previous_root)
+        machine, fit, gram, agop = _fit_with_agop(kernel, points, targets, ridge, solver)
         matrix, root = _scaled_with_root(matmul(previous_root, matmul(gram, previous_root)), agop)
         predictor = RFM(machine, previous, previous_root)
     features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
     diagnostics = LayerDiagnostics(fit, agop, jnp.all(jnp.isfinite(matrix)))
     return DeepRFMLayer(predictor, matrix, root, features), diagnostics
+
+
+def _fit_with_agop(
+    kernel: Kernel, x: Float[Array, "n d"], targets: Float[Array, "n c"], ridge: Scalar, solver: Solver
+) -> tuple[KernelMachine, FitDiagnostics, Float[Array, "d d"], AGOPDiagnostics]:
+    """Returns the machine on x and its AGOP, with the diagnostics of both; distances are computed once."""
+    machine, fit = kernel_machine_core(at_rows(kernel, x), x, targets, ridge, solver)
+    gram, agop = kernel_agop_core(machine)
+    return KernelMachine(kernel, x, machine.weights), fit, gram, agop
 
 
 def _scaled_with_root(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dnc_jax.agop import kernel_agop_core
-from dnc_jax.kernels import Kernel, Radial, RadialAt
+from dnc_jax.kernels import Kernel, anywhere, at_rows
 from dnc_jax.linalg import matmul, psd_power
 from dnc_jax.machine import FitDiagnostics, KernelMachine, kernel_machine_core
 from dnc_jax.solvers import Solver
@@ -94,8 +94,7 @@ def first_feature(feature_matrix: Array | None, x: Float[Array, "n d"], diagonal
 def fit_step(regression: Regression, root: Array, recipe: Recipe) -> tuple[KernelMachine, FitDiagnostics]:
     """Returns the machine on x @ root, and what tells whether it can be trusted."""
     machine, diagnostics = shared_fit_step(regression, root, recipe)
-    kernel = machine.kernel.kernel if isinstance(machine.kernel, RadialAt) else machine.kernel
-    return KernelMachine(kernel, machine.centers, machine.weights), diagnostics
+    return KernelMachine(anywhere(machine.kernel), machine.centers, machine.weights), diagnostics
 
 
 def shared_fit_step(
@@ -109,8 +108,8 @@ def shared_fit_step(
     points = apply_root(x, root)
     if recipe.adapt_kernel is not None:
         kernel = recipe.adapt_kernel(kernel, points)
-    if isinstance(kernel, Radial) and recipe.agop_size is None:
-        kernel = kernel.at(points)
+    if recipe.agop_size is None:
+        kernel = at_rows(kernel, points)
     return kernel_machine_core(kernel, points, targets, ridge, recipe.solver, sample_weights)
 
 

@@ -9,6 +9,7 @@ from numbers import Real
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dnc_jax.kernels.protocol import Kernel
 from dnc_jax.linalg import squared_distances
 from dnc_jax.types import Scalar, is_concrete, pytree, static_field
 
@@ -85,6 +86,16 @@ class RadialAt(Radial):
                 f"a kernel at {self.squared.shape[0]} rows can be called at these alone, the same object "
                 f"twice: got arrays of {x.shape[0]} and {z.shape[0]} rows"
             )
+
+
+def at_rows(kernel: Kernel, x: Float[Array, "n d"]) -> Kernel:
+    """Returns a kernel that keeps the distances of the rows of x, if it is radial; any other as it is."""
+    return kernel.at(x) if isinstance(kernel, Radial) else kernel
+
+
+def anywhere(kernel: Kernel) -> Kernel:
+    """Returns the kernel that `at_rows` was given."""
+    return kernel.kernel if isinstance(kernel, RadialAt) else kernel
 
 
 @pytree
