@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from dnc_jax.checks import check_finite
 from dnc_jax.chunking import tree_bytes
 from dnc_jax.kernels import ConvNTK
 from dnc_jax.kernels.conv_recursion import Patches, pair_derivatives, pair_of, variance_gradients
@@ -33,14 +34,15 @@ def patch_agop(machine: KernelMachine, images: Float[Array, "n h w d"] | None = 
     is the sum over m, b of a_mc [dk/dS (2/D) u_b + dk/dp (4/D) u_a].
 
     Raises:
-        ValueError: If the machine's kernel is no `ConvNTK`, or images are none that it can take.
+        ValueError: If the machine's kernel is no `ConvNTK`, or images are none that it can take or hold NaN.
 
     References:
         Beaglehole, Radhakrishnan, Pandit and Belkin (2023), arXiv:2309.00570, on convolutional RFM.
     """
     kernel = conv_kernel(machine)
     if images is not None:
-        kernel.check_images(images, machine.centers.shape[1:])
+        kernel.check_images(images, machine.centers.shape[1:], machine.centers.dtype)
+        check_finite("images", images)
     return _jitted_core(machine, images)
 
 

@@ -23,7 +23,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Kernel
-from dnc_jax.machine import FitDiagnostics, KernelMachine, check_fit, check_fit_arguments, is_solved
+from dnc_jax.machine import (
+    FitDiagnostics,
+    KernelMachine,
+    check_fit,
+    check_fit_arguments,
+    is_solved,
+)
 from dnc_jax.rfm_steps import (
     AdaptKernel,
     Feature,
@@ -32,6 +38,7 @@ from dnc_jax.rfm_steps import (
     Rescale,
     apply_root,
     check_recipe,
+    check_takes_rows,
     first_feature,
     fit_step,
     shared_fit_step,
@@ -99,6 +106,7 @@ def fit_rfm(
     """
     if isinstance(num_iters, bool) or not isinstance(num_iters, Integral) or num_iters < 0:
         raise ValueError(f"num_iters must be at least 0 AGOP updates: got {num_iters}")
+    check_takes_rows(kernel)
     check_fit_arguments(kernel, x, targets, ridge, sample_weights)
     solver = solver or quick_cholesky_solve
     recipe = Recipe(centered, diagonal, rescale, power, adapt_kernel, agop_size, solver)
@@ -138,6 +146,7 @@ def rfm_iterates(
         ValueError: If an argument is out of range, or x or targets hold values that are not finite.
         FitError: If a system is singular in the dtype of x, or an AGOP is 0; it names the iteration.
     """
+    check_takes_rows(kernel)
     check_fit_arguments(kernel, x, targets, ridge, sample_weights)
     solver = solver or quick_cholesky_solve
     recipe = Recipe(centered, diagonal, rescale, power, adapt_kernel, agop_size, solver)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dnc_jax.agop import kernel_agop_core
-from dnc_jax.kernels import Kernel, anywhere, at_rows
+from dnc_jax.kernels import ImageKernel, Kernel, anywhere, at_rows
 from dnc_jax.linalg import matmul, psd_power
 from dnc_jax.machine import FitDiagnostics, KernelMachine, kernel_machine_core
 from dnc_jax.solvers import Solver
@@ -148,6 +148,14 @@ def check_recipe(recipe: Recipe, key: PRNGKeyArray | None, x: Float[Array, "n d"
     if recipe.rescale is not None and not callable(recipe.rescale):
         raise ValueError(f"rescale must be a function of M such as by_max, or None: got {recipe.rescale!r}")
     check_agop_size(recipe.agop_size, key, x)
+
+
+def check_takes_rows(kernel: Kernel) -> None:
+    """Raises ValueError for a kernel of images, whose M is of patches."""
+    if isinstance(kernel, ImageKernel):
+        raise ValueError(
+            f"kernel must take rows: got {type(kernel).__name__}, which takes images; use fit_conv_rfm"
+        )
 
 
 def check_agop_size(agop_size: int | None, key: PRNGKeyArray | None, x: Float[Array, "n *shape"]) -> None:

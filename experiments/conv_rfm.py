@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments.support import command, conv_cost, conv_options, devices
+from experiments.support import command, conv_cost, conv_options, devices, sizes
 from experiments.support.console import say_settings
 from experiments.support.conv_data import DatasetName, DigitsName, ImageSets, load_sets
 from experiments.support.conv_options import AgopSize, Settings
@@ -89,7 +89,9 @@ def main(config: Config) -> Path | None:
     table, mesh = IterationTable(settings["num_validation"] > 0), devices.make_mesh(1, 1)
     load, free = partial(load_images, config, settings), devices.free_bytes(mesh)
     expected = conv_cost.expected_sizes(config.dataset, settings)
-    if config.dry_run and expected:
+    # What needs no files is read in a dry run too, so that counts beyond what there is are refused.
+    is_planned = sizes.needs_files(settings.get("digits") or config.dataset, config.data_dir)
+    if config.dry_run and expected and is_planned:
         say_settings("conv_rfm", {"dataset": config.dataset} | settings)
         table.say(conv_cost.cost(settings, expected, dtype, free))
         return None

@@ -193,3 +193,7 @@ def test_other_kernels_and_images_that_do_not_fit_are_refused():
         patch_agop(machine, jnp.ones((2, 5, 4, 3)))
     with as_a_user(), pytest.raises(ValueError, match=r"images must be floats .* got int64"):
         patch_agop(machine, jnp.ones((2, 5, 4, 2), int))
+    with pytest.raises(ValueError, match=r"images must be finite: got 1 NaN or infinite values in 1 rows"):
+        patch_agop(machine, jnp.ones((2, 5, 4, 2)).at[1, 2, 0, 1].set(jnp.nan))
+    with pytest.raises(ValueError, match=r"share one dtype: got images in float32, expected float64"):
+        patch_agop(machine, jnp.ones((2, 5, 4, 2), np.float32))

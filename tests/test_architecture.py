@@ -48,7 +48,7 @@ ARROWS = {
     "features": {"linalg", "types"},
     "rfm_steps": {"machine", "agop", "kernels", "linalg", "solvers", "types"},
     "rfm": {"rfm_steps", "machine", "kernels", "solvers", "errors", "types"},
-    "agop_patches": {"kernels", "machine", "linalg", "chunking", "types"},
+    "agop_patches": {"checks", "kernels", "machine", "linalg", "chunking", "types"},
     "conv_rfm": {"rfm_steps", "agop_patches", "machine", "kernels", "linalg", "solvers", "errors", "types"},
     "rfm_selection": {"rfm", "checks", "errors", "types"},
     "deep_rfm": {"rfm", "machine", "agop", "kernels", "features", "linalg", "solvers", "errors", "types"},

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import (
+    ConvNTK,
     FitError,
     Gaussian,
     KernelMachine,
@@ -261,6 +262,11 @@ def test_weights_of_rows_need_a_number_for_each_and_a_closed_form():
 )
 def test_a_matrix_that_no_fit_can_start_from_is_refused(matrix, message):
     refused(message, feature_matrix=matrix)
+
+
+def test_a_kernel_of_images_is_refused():
+    with as_a_user(), pytest.raises(ValueError, match=r"must take rows: got ConvNTK, .* use fit_conv_rfm"):
+        fit_rfm(ConvNTK(1, 2), jnp.ones((4, 5, 5, 1)), jnp.ones((4, 1)), ridge=1e-2, num_iters=1)
 
 
 def test_points_without_columns_are_refused():

@@ -26,6 +26,8 @@ from dnc_jax.types import is_concrete, pytree, static_field
 LIVE_ARRAYS = 6
 # Memory for the patches of all images, in units of tile_bytes; more are computed again for each tile.
 KEPT_TILES = 32
+# Images of at most so many rows, with as many columns as channels and more, are taken for channels first.
+MOST_CHANNELS = 4
 
 
 @pytree
@@ -70,9 +72,9 @@ class ConvNTK:
 
     def __call__(self, x: Float[Array, "n h w d"], z: Float[Array, "m h w d"]) -> Float[Array, "n m"]:
         """Returns the Gram matrix of the images x against the images z; tiles once each where z is x."""
-        self.check_images(x)
+        self.check_images(z)
         if z is not x:
-            self.check_images(z, x.shape[1:])
+            self.check_images(x, z.shape[1:], z.dtype)
         return _jitted_gram(self, x, None if x is z else z)
 
     @property
@@ -84,20 +86,28 @@ class ConvNTK:
         """Raises ValueError for hyper-parameters outside their range; a traced patch_root passes."""
         for name in ("depth", "patch_size", "stride", "tile_bytes"):
             check_count(name, getattr(self, name))
+        if not isinstance(self.pooling, bool):
+            raise ValueError(f"pooling must be True or False: got {self.pooling!r}")
         check_padding(self.padding)
         root = self.patch_root
+        if root is not None and not isinstance(root, jax.Array | np.ndarray):
+            raise ValueError(f"patch_root must be an array: got {type(root).__name__}; use jnp.asarray")
         if root is not None and (root.ndim != 2 or root.shape[0] != root.shape[1]):
             raise ValueError(f"patch_root must be a square matrix: got shape {root.shape}")
         if root is not None and is_concrete(root) and not np.all(np.isfinite(np.asarray(root))):
             raise ValueError("patch_root must be finite: got NaN or infinite entries")
 
     def check_images(
-        self, images: Float[Array, "n h w d"], image_shape: tuple[int, ...] | None = None
+        self,
+        images: Float[Array, "n h w d"],
+        image_shape: tuple[int, ...] | None = None,
+        dtype: jnp.dtype | None = None,
     ) -> None:
         """Raises ValueError for what are no images that the network of a kernel can take.
 
         Args:
             image_shape: (h, w, d) that they must have; None takes any.
+            dtype: That they must have; None takes that of patch_root, or any floating one.
         """
         self.check()
         if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[0] == 0:
@@ -106,7 +116,7 @@ class ConvNTK:
                 f"{images.shape}; of gray images give the channel, images[..., None]"
             )
         num_images, height, width, channels = images.shape
-        if height in (1, 3) and width == channels > height:
+        if height <= MOST_CHANNELS < channels == width:
             raise ValueError(
                 f"images must have their channels last: got shape {images.shape}, which looks like "
                 f"{num_images} images of {height} channels; use images.transpose(0, 2, 3, 1)"
@@ -116,12 +126,19 @@ class ConvNTK:
                 f"all images must have one height, width and number of channels: got {images.shape[1:]} and "
                 f"{image_shape}"
             )
+        root = self.patch_root
+        expected = dtype or (images.dtype if root is None else root.dtype)
+        if images.dtype != expected:
+            raise ValueError(
+                f"images, centers and patch_root must share one dtype: got images in {images.dtype}, "
+                f"expected {expected}; use images.astype({str(expected)!r})"
+            )
         layer_sizes(self, (height, width))
         dim = self.patch_size**2 * channels
-        if self.patch_root is not None and self.patch_root.shape[0] != dim:
+        if root is not None and root.shape[0] != dim:
             raise ValueError(
                 f"patch_root must have {dim} rows, for patches of {self.patch_size} x {self.patch_size} "
-                f"pixels with {channels} channels: got shape {self.patch_root.shape}"
+                f"pixels with {channels} channels: got shape {root.shape}"
             )
 
 

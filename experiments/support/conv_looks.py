@@ -18,7 +18,7 @@ MAX_CLASSES, PER_CLASS = 10, 6
 # Images that are filtered and transformed, and eigenvectors that filter them.
 NUM_IMAGES, NUM_FILTERS = 6, 4
 NUM_EIGENPATCHES = 8
-# Images among which the patch is sought that an eigenvector answers to most, so many at a time.
+# Images among which the patch is sought that is most like an eigenvector, so many at a time.
 NUM_SEARCHED, CHUNK = 200, 20
 
 
@@ -48,8 +48,10 @@ def looks(
     - sample_images (s h w c), sample_labels (s): the first 6 images of each of the first 10 classes;
     - eigenvalues (t d): of every M, in descending order;
     - eigenpatches (t-1 8 q q c): top eigenvectors of every M but the first, as `top_eigenpatches` gives them;
-    - strongest_patches (8 q q c), strongest_labels (8): the patch of an image on which each of the shown
-      M's top eigenvectors is largest, as `strongest_patches` finds it among 200 images, and its class;
+    - strongest_patches (8 q q c), strongest_labels (8), strongest_cosines (8): the patch of an image that is
+      most like each of the shown M's top eigenvectors, as `strongest_patches` finds it among 200 images,
+      its class, and the cosine between the two;
+    - random_cosines (8): those cosines for random directions, which are nothing that M has learned;
     - images (m h w c), labels (m): at most 6, of as many classes as possible;
     - filtered (m 4 i j): those, as `filtered` gives them for the top eigenvectors of the shown M;
     - transformed_images (m h w c), norms_before (m i j), norms_after (m i j): as `transformed` gives them.
@@ -69,13 +71,16 @@ def looks(
     chosen = samples_by_class(labels, num_classes=num_classes, per_class=1, total=NUM_IMAGES)
     searched = samples_by_class(labels, num_classes=num_classes, per_class=1, total=NUM_SEARCHED)
     windows: dict[str, Any] = {"padding": padding, "stride": stride}
-    strongest, owners = strongest_patches(images[searched], spectra[shown][1], **windows)
+    strongest, owners, cosines = strongest_patches(images[searched], spectra[shown][1], **windows)
+    random = np.random.default_rng(0).normal(size=spectra[shown][1].shape)
     after = transformed(images[chosen], _root(feature_matrices[shown]), patch_size, **windows)
     kept = {
         "sample_images": images[samples],
         "eigenvalues": np.stack([values for values, _ in spectra]),
         "eigenpatches": np.stack([patches for _, patches in spectra[1:]]),
         "strongest_patches": strongest,
+        "strongest_cosines": cosines,
+        "random_cosines": strongest_patches(images[searched], random, **windows)[2],
         "images": images[chosen],
         "filtered": filtered(images[chosen], spectra[shown][1][:NUM_FILTERS], **windows),
         "transformed_images": after.images,
@@ -138,20 +143,26 @@ def strongest_patches(
     *,
     padding: Padding,
     stride: int,
-) -> tuple[Float[np.ndarray, "k q q c"], Int[np.ndarray, "k"]]:
-    """Returns for each eigenvector the patch with the largest inner product, and the row of its image."""
+) -> tuple[Float[np.ndarray, "k q q c"], Int[np.ndarray, "k"], Float[np.ndarray, "k"]]:
+    """Returns for each eigenvector the patch of largest cosine with it, the row of its image, and the cosine.
+
+    Not of largest inner product: a bright patch has that with most directions, whatever M has learned. The
+    cosine of a patch of zeros counts as 0.
+    """
     best, owners = np.zeros(eigenpatches.shape), np.zeros(len(eigenpatches), int)
     largest = np.full(len(eigenpatches), -np.inf)
     for start in range(0, len(images), CHUNK):
         some = images[start : start + CHUNK]
         maps = filtered(some, eigenpatches, padding=padding, stride=stride)
         patches = _patches(some, eigenpatches.shape[1], padding, stride)
+        lengths = np.linalg.norm(patches, axis=-1)[:, None]
+        maps = np.divide(maps, lengths, out=np.zeros_like(maps), where=lengths > 0)
         for k in range(len(eigenpatches)):
             image, i, j = np.unravel_index(maps[:, k].argmax(), maps[:, k].shape)
             if maps[image, k, i, j] > largest[k]:
                 largest[k], owners[k] = maps[image, k, i, j], start + image
                 best[k] = patches[image, i, j].reshape(best[k].shape)
-    return best, owners
+    return best, owners, largest
 
 
 def transformed(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Num
 
 from experiments.support.data.folder import ImageFolder, Listing
 from experiments.support.data.images import DataError, Images, Split
@@ -126,9 +126,18 @@ def choose(pool: Pool, counts: Counts, seed: int) -> dict[str, Split]:
         return stratified_subset(labels, size, num_classes=num_classes, rng=rng)
 
     chosen = {"train": pool.read("train", rows := subset("train", pool.train_labels, num_train))}
+    _check_varied(chosen["train"].images, pool)
     if counts.validation:
         rest = np.setdiff1d(np.arange(available[0]), rows)
         rows = rest[subset("validation", pool.train_labels[rest], counts.validation)]
         chosen["validation"] = pool.read("train", rows)
     chosen["test"] = pool.read("test", subset("test", pool.test_labels, num_test))
     return chosen
+
+
+def _check_varied(images: Num[np.ndarray, "n h w c"], pool: Pool) -> None:
+    if len(images) > 1 and not np.any(images != images[:1]):
+        raise DataError(
+            f"the {len(images)} training images of {pool.name} are all equal, so that nothing tells their "
+            f"classes apart; check the files ({pool.source})"
+        )

@@ -205,6 +205,15 @@ def test_sizes_that_a_dataset_does_not_have(svhn, changes, message):
         load_sets("svhn", data_dir=svhn, **SIZES | changes)
 
 
+def test_images_that_are_all_equal(monkeypatch, svhn):
+    images = data.load("svhn", data_dir=svhn)
+    same = np.broadcast_to(images.train.images[:1], images.train.images.shape)
+    loaded = dataclasses.replace(images, train=data.Split(same, images.train.labels))
+    monkeypatch.setattr(conv_data, "load", lambda *_, **__: loaded)
+    with pytest.raises(data.DataError, match=r"training images of svhn are all equal, so that nothing tells"):
+        load_sets("svhn", data_dir=svhn, **SIZES)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -132,7 +132,8 @@ def test_eigenpatches_stand_with_their_shares(drawn):
     np.testing.assert_allclose(last, 0.5 + 0.5 * arrays["eigenpatches"][1, 1], atol=1e-6)
     # Below the eigenvectors of the iteration that is shown: the patches that they are largest on.
     below = [axes.get_xlabel() for axes in pictures[8:16]]
-    assert below == [["noise", "star"][label] for label in arrays["strongest_labels"]]
+    owners = zip(arrays["strongest_labels"], arrays["strongest_cosines"], strict=True)
+    assert below == [f"{['noise', 'star'][label]}\ncos {cosine:.2f}" for label, cosine in owners]
     spectrum = figure.axes[-1]
     np.testing.assert_allclose(spectrum.lines[1].get_ydata(), shares[2], rtol=1e-5)
     assert spectrum.lines[2].get_ydata()[0] == pytest.approx(1 / 27)

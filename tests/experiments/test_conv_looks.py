@@ -122,11 +122,13 @@ def test_there_are_no_more_eigenpatches_than_entries_of_a_patch():
 def test_the_strongest_patch_is_the_best_of_all(images, matrices, monkeypatch, chunk):
     monkeypatch.setattr(conv_looks, "CHUNK", chunk)
     _, patches = top_eigenpatches(matrices[1], CHANNELS, SIZE)
-    found, owners = strongest_patches(images, patches, padding="same", stride=1)
+    found, owners, cosines = strongest_patches(images, patches, padding="same", stride=1)
     for k, vector in enumerate(patches.reshape(len(patches), -1)):
         cut = [(n, patch_at(im, a, b)) for n, im in enumerate(images) for _, _, a, b in corners("same", 1)]
-        owner, best = max(cut, key=lambda pair, vector=vector: pair[1] @ vector)
+        unit = vector / np.linalg.norm(vector)
+        owner, best = max(cut, key=lambda pair, unit=unit: pair[1] @ unit / np.linalg.norm(pair[1]))
         assert owners[k] == owner
+        np.testing.assert_allclose(cosines[k], best @ unit / np.linalg.norm(best), rtol=1e-9)
         np.testing.assert_allclose(found[k].ravel(), best, atol=1e-12)
     assert len(set(owners)) > 1
 
@@ -140,8 +142,11 @@ def test_a_shape_that_m_knows_is_found_in_noise():
     vector = shape.ravel() / np.linalg.norm(shape)
     _, patches = top_eigenpatches(np.outer(vector, vector) + 0.01 * np.eye(DIM), CHANNELS, SIZE, 1)
     np.testing.assert_allclose(patches[0], shape / 2, atol=1e-9)
-    found, owners = strongest_patches(images, patches, padding="valid", stride=1)
+    # A bright patch of another shape has the larger product, but not the larger cosine.
+    images[3, :SIZE, :SIZE] += 20.0 * rng.normal(size=(SIZE, SIZE, CHANNELS))
+    found, owners, cosines = strongest_patches(images, patches, padding="valid", stride=1)
     assert owners[0] == 25
+    assert 0.9 < cosines[0] <= 1
     np.testing.assert_allclose(found[0], shape, atol=0.5)
 
 
@@ -179,7 +184,10 @@ def test_looks_are_of_the_shown_iteration(images, matrices):
     for name, array in want._asdict().items():
         key = "transformed_images" if name == "images" else name
         np.testing.assert_allclose(found[key], array, atol=1e-5)
-    strongest, owners = strongest_patches(chosen, patches, **windows)
+    strongest, owners, cosines = strongest_patches(chosen, patches, **windows)
+    np.testing.assert_allclose(found["strongest_cosines"], cosines, atol=1e-6)
+    assert found["random_cosines"].shape == cosines.shape
+    assert np.all(np.abs(found["random_cosines"] - cosines) > 1e-3)
     np.testing.assert_allclose(found["strongest_patches"], strongest, atol=1e-6)
     np.testing.assert_array_equal(found["strongest_labels"], np.array([0, 0, 0, 1, 1])[owners])
     assert {array.dtype.str for array in found.values()} == {"<f4", "<i4"}

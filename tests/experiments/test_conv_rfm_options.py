@@ -31,6 +31,14 @@ def test_a_dry_run_needs_no_data_and_writes_nothing(dataset, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("dataset", "given"), [("noisy_mnist", {"num_test": 5000}), ("mnist_5k", {"num_train": 4900})]
+)
+def test_a_dry_run_refuses_more_images_than_there_are(dataset, given):
+    with pytest.raises(DataError, match=r"(4900|9000|5000)"):
+        conv_rfm.main(conv_rfm.Config(dataset=dataset, dry_run=True, **given))
+
+
 def test_the_published_values_are_those_of_the_notebooks():
     stars, digits = (conv_options.resolved(name, {}) for name in ("stars", "noisy_mnist"))
     assert [stars[name] for name in ("num_train", "num_test", "patch_size", "depth", "ridge")] == [

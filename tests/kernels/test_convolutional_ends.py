@@ -150,6 +150,8 @@ def test_a_kernel_machine_refuses_what_are_no_images_or_no_image_kernel():
             r"channels last: got shape \(2, 3, 32, 32\), .* 2 images of 3 channels",
         ),
         (ConvNTK(1, 3, padding="same"), (2, 1, 28, 28), r"channels last: .*images.transpose\(0, 2, 3, 1\)"),
+        (ConvNTK(1, 3), (6, 2, 8, 8), r"channels last: .* 6 images of 2 channels"),
+        (ConvNTK(1, 3), (6, 4, 8, 8), r"channels last: .* 6 images of 4 channels"),
         (
             ConvNTK(1, 3),
             (5, 6, 2),
@@ -172,10 +174,27 @@ def test_images_that_a_network_cannot_take_are_refused(kernel, shape, match):
 def test_pairs_of_images_that_do_not_fit_together_are_refused():
     x = images(2)
     with as_a_user():
-        with pytest.raises(ValueError, match=r"one height, width and .* got \(5, 6, 3\) and \(5, 6, 1\)"):
+        with pytest.raises(ValueError, match=r"one height, width and .* got \(5, 6, 1\) and \(5, 6, 3\)"):
             ConvNTK(1, 2)(images(2, shape=(5, 6, 1)), images(2, shape=(5, 6, 3)))
         with pytest.raises(ValueError, match=r"images must be floats .* got int64 of shape \(2, 5, 6, 2\)"):
             ConvNTK(1, 2)(x, x.astype(int))
+        with pytest.raises(
+            ValueError, match=r"share one dtype: got images in float32, expected float64; use"
+        ):
+            ConvNTK(1, 2)(x.astype(np.float32), x)
+        rooted = ConvNTK(1, 2, patch_root=jnp.eye(8))
+        with pytest.raises(ValueError, match=r"one height, width and .* got \(5, 6, 1\) and \(5, 6, 2\)"):
+            rooted(x[..., :1], x)
+        with pytest.raises(
+            ValueError, match=r"share one dtype: got images in float32, expected float64; use"
+        ):
+            rooted(x.astype(np.float32), x.astype(np.float32))
+
+
+def test_few_rows_of_few_pixels_are_images():
+    for shape in ((2, 3, 4, 4), (2, 4, 4, 6), (2, 1, 20, 5)):
+        x = images(2, shape=shape[1:])
+        assert ConvNTK(1, 1)(x, x).shape == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +204,8 @@ def test_pairs_of_images_that_do_not_fit_together_are_refused():
         ({"patch_size": 0}, r"patch_size must be a whole number of at least 1: got 0"),
         ({"stride": 0}, r"stride must be a whole number of at least 1: got 0"),
         ({"tile_bytes": 0}, r"tile_bytes must be a whole number of at least 1: got 0"),
+        ({"pooling": "no"}, r"pooling must be True or False: got 'no'"),
+        ({"patch_root": [[1.0]]}, r"patch_root must be an array: got list; use jnp.asarray"),
         ({"padding": "full"}, r"padding must be one of valid, same: got 'full'"),
         ({"patch_root": jnp.ones((2, 3))}, r"patch_root must be a square matrix: got shape \(2, 3\)"),
         ({"patch_root": jnp.ones(2)}, r"patch_root must be a square matrix: got shape \(2,\)"),

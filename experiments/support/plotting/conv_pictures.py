@@ -36,7 +36,7 @@ def eigenpatches(records: Records) -> tuple[Figure, Table]:
     """Returns the top eigenvectors of M as patches with their shares of the trace, and the spectrum of M.
 
     A row is an iteration: the first, the one that is shown elsewhere, and the last. Below each eigenvector
-    of the one that is shown elsewhere stands the patch of a held-out image with the largest inner product.
+    of the one that is shown elsewhere stands the patch of a held-out image of largest cosine with it.
     """
     patches, spectra = records.arrays["eigenpatches"], records.arrays["eigenvalues"]
     last = len(spectra) - 1
@@ -160,11 +160,13 @@ def _extent(
 def _draw_strongest(row: np.ndarray, records: Records) -> None:
     arrays = records.arrays
     drawn = as_colors(arrays["strongest_patches"], arrays)
-    for axes, patch, label in zip(row, drawn, arrays["strongest_labels"], strict=True):
+    owners = zip(arrays["strongest_labels"], arrays["strongest_cosines"], strict=True)
+    for axes, patch, (label, cosine) in zip(row, drawn, owners, strict=True):
         draw_image(axes, patch)
         name = class_name(records.config, int(label), NAME_WIDTH)
-        axes.set_xlabel(name, fontsize=8.5, labelpad=2, parse_math=False)
-    row[0].set_ylabel("held-out patch of\nlargest product\nwith the one above", fontsize=8.5)
+        axes.set_xlabel(f"{name}\ncos {cosine:.2f}", fontsize=8.5, labelpad=2, parse_math=False)
+    control = f"random directions:\nup to {arrays['random_cosines'].max():.2f}"
+    row[0].set_ylabel(f"held-out patch of\nlargest cosine\n({control})", fontsize=8.5)
 
 
 def _draw_spectra(part: SubFigure, records: Records, iterations: list[int]) -> None:

@@ -22,6 +22,8 @@ ARRAYS = {
     *(
         "strongest_patches",
         "strongest_labels",
+        "strongest_cosines",
+        "random_cosines",
         "filtered",
         "transformed_images",
         "norms_before",
