@@ -162,6 +162,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--sweep and --values are given together or not at all")
     if options.sweep is None and options.figure is not None:
         parser.error("--figure draws a sweep: give --sweep and --values too")
+    if options.values is not None and len(set(options.values)) < 2:
+        parser.error("--values needs at least two different sizes, separated by commas")
     return options
 
 
