@@ -5,7 +5,7 @@ Every solver is compiled alone; all are taken in turns beside a product of two n
 n^3 / 3 flops take the seconds that over_cholesky is measured over. The residual is |A w - y| / |y| in the
 Frobenius norm, and the condition number is what the solver says of it.
 
-    python -m benchmarks.solvers --num_rows 1000 2000 4000 --output=timings.jsonl
+    OPENBLAS_THREAD_TIMEOUT=4 python -m benchmarks.solvers --num_rows 1000 2000 4000 --output=timings.jsonl
 """
 
 import argparse
