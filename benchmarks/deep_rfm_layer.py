@@ -21,6 +21,7 @@ it they keep cores busy that the next product needs.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from benchmarks.sweep import draw_sweep, exponent
 from dnc_jax import DeepRFMLayer, Laplace, fit_deep_rfm_layer, relu_features
 from dnc_jax.closed_form import class_free_is_cheaper
 
+HAS_MATPLOTLIB = find_spec("matplotlib") is not None
 BANDWIDTH, RIDGE, SEED = 2.0, 1e-3, 0
 DIFFERENCES = ("matrix_difference", "output_difference")
 SWEPT = {"n": "num_rows", "d": "dim", "c": "num_outputs"}
@@ -166,6 +168,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--sweep and --values are given together or not at all")
     if options.sweep is None and options.figure is not None:
         parser.error("--figure draws a sweep: give --sweep and --values too")
+    if options.figure is not None and not HAS_MATPLOTLIB:
+        parser.error("--figure needs matplotlib: pip install -e '.[experiments]'")
     if options.values is not None and len(set(options.values)) < 2:
         parser.error("--values needs at least two different sizes, separated by commas")
     return options

@@ -141,6 +141,13 @@ def test_options_that_do_not_fit_are_refused(flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_figure_without_matplotlib_is_refused_before_the_sweep(monkeypatch, capsys):
+    monkeypatch.setattr(deep_rfm_layer, "HAS_MATPLOTLIB", False)
+    with pytest.raises(SystemExit):
+        deep_rfm_layer.main([*SMALL, "--sweep=n", "--values=4,8", "--figure=sweep.png"])
+    assert "--figure needs matplotlib" in capsys.readouterr().err
+
+
 def test_forms_of_the_agop_are_timed_and_agree(tmp_path):
     output = tmp_path / "timings.jsonl"
     sizes = ["--num_rows=40", "--autodiff_rows=20", "--dim=4", "--repeats=1"]
