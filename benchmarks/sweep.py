@@ -37,7 +37,7 @@ def draw_sweep(
 
     by = next(iter(rows[0]))
     sizes = [row[by] for row in rows]
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.0), layout="constrained")
     axes = figure.subplots()
     looks = (*LOOKS[: len(curves) - 1], LOOKS[-1])
     for (column, label), (color, marker, line) in zip(curves.items(), looks, strict=True):
@@ -52,5 +52,5 @@ def draw_sweep(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize=11)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", frameon=False)
     figure.savefig(path, dpi=150)
