@@ -4,10 +4,13 @@ import importlib
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
+
+Tensor: TypeAlias = Any
+"""A torch.Tensor: torch is imported only where it is installed."""
 
 INSTALL = "pip install -e '.[benchmarks]'"
 
@@ -50,6 +53,22 @@ class Stopwatch:
         return call
 
 
+def mahalanobis_distances(a: Tensor, b: Tensor, m: Tensor) -> Tensor:
+    """Returns the distances (n, m) of rows, from |a|_M^2 + |b|_M^2 - 2 a M b clamped at 0.
+
+    An expansion that leaves sqrt(eps) rather than 0 between a row and itself.
+    """
+    moved = b @ m
+    squared = -2 * a @ moved.T
+    squared.add_(((a @ m) * a).sum(1)[:, None]).add_((moved * b).sum(1)[None])
+    return squared.clamp_(min=0).sqrt_()
+
+
+def laplace_kernel(a: Tensor, b: Tensor, m: Tensor, bandwidth: float) -> Tensor:
+    """Returns exp(-|a - b|_M / bandwidth) for the rows of a and b."""
+    return mahalanobis_distances(a, b, m).mul_(-1 / bandwidth).exp_()
+
+
 def package_algorithm(arrays: Arrays, settings: Settings) -> Fit:
     """Returns the algorithm of the rfm package, written anew.
 
@@ -61,21 +80,15 @@ def package_algorithm(arrays: Arrays, settings: Settings) -> Fit:
     x, targets, new = map(torch.from_numpy, arrays)
     bandwidth, ridge, num_iters = settings
 
-    def distances(a: Any, b: Any, m: Any) -> Any:  # noqa: ANN401
-        moved = b @ m
-        squared = -2 * a @ moved.T
-        squared.add_(((a @ m) * a).sum(1)[:, None]).add_((moved * b).sum(1)[None])
-        return squared.clamp_(min=0).sqrt_()
+    def kernel(a: Tensor, b: Tensor, m: Tensor) -> Tensor:
+        return laplace_kernel(a, b, m, bandwidth)
 
-    def kernel(a: Any, b: Any, m: Any) -> Any:  # noqa: ANN401
-        return distances(a, b, m).mul_(-1 / bandwidth).exp_()
-
-    def solve(gram: Any) -> Any:  # noqa: ANN401
+    def solve(gram: Tensor) -> Tensor:
         gram.diagonal().add_(ridge)
         return torch.linalg.solve(gram, targets)
 
-    def update(m: Any, weights: Any) -> Any:  # noqa: ANN401
-        slope, apart = kernel(x, x, m), distances(x, x, m)
+    def update(m: Tensor, weights: Tensor) -> Tensor:
+        slope, apart = kernel(x, x, m), mahalanobis_distances(x, x, m)
         slope.div_(torch.where(apart < 1e-10, torch.inf, apart))
         moved = x @ m
         own = (slope @ weights)[:, :, None] * moved[:, None, :]

@@ -1,0 +1,82 @@
+"""How long do the solvers take, how near to the flops of a Cholesky factorization, and how exact are they?
+
+Laplace kernel of bandwidth 2 on normal classes of unit norm, plus a ridge of 1e-3, and targets of -1 and 1.
+Every solver is compiled alone; all are taken in turns beside a product of two n x n matrices, by whose rate
+n^3 / 3 flops take the seconds that over_cholesky is measured over. The residual is |A w - y| / |y| in the
+Frobenius norm, and the condition number is what the solver says of it.
+
+    OPENBLAS_THREAD_TIMEOUT=4 python -m benchmarks.solvers --num_rows 1000 2000 4000 --output=timings.jsonl
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from benchmarks import timing
+from benchmarks.metrics import make_classes
+from dnc_jax import Laplace
+from dnc_jax.linalg import matmul, norm, unit_rows
+from dnc_jax.solvers import Solver, cholesky_solve, eigh_solve, quick_cholesky_solve
+
+BANDWIDTH, RIDGE = 2.0, 1e-3
+SOLVERS: dict[str, Solver] = {
+    "cholesky": cholesky_solve,
+    "quick_cholesky": quick_cholesky_solve,
+    "eigh": eigh_solve,
+}
+"""What is measured: any function of a system and its right-hand sides that returns a `Solution`."""
+
+
+def make_system(
+    num_rows: int, dim: int, num_outputs: int, dtype: str
+) -> tuple[Float[Array, "n n"], Float[Array, "n c"]]:
+    """Returns a kernel matrix with its ridge, and targets."""
+    x, labels = make_classes(num_rows, dim, num_outputs)
+    rows = unit_rows(jnp.asarray(x, dtype))
+    system = Laplace(BANDWIDTH)(rows, rows) + RIDGE * jnp.eye(num_rows, dtype=dtype)
+    return system, 2 * jax.nn.one_hot(labels, num_outputs, dtype=dtype) - 1
+
+
+def measure(num_rows: int, dim: int, num_outputs: int, dtype: str, repeats: int) -> list[dict[str, Any]]:
+    """Returns a row for each solver: seconds, those over n^3 / 3 flops, residual and condition number."""
+    system, targets = make_system(num_rows, dim, num_outputs, dtype)
+    solvers = {name: partial(jax.jit(solver), system, targets) for name, solver in SOLVERS.items()}
+    product, product_flops = timing.large_product(num_rows, jnp.dtype(dtype))
+    seconds = timing.medians(solvers | {"product": product}, repeats=repeats)
+    needed = num_rows**3 / 3 * seconds["product"] / product_flops
+    rows = []
+    for name, solve in solvers.items():
+        solution = solve()
+        residual = norm(matmul(system, solution.weights) - targets) / norm(targets)
+        row = {"solver": name, "seconds": seconds[name], "over_cholesky": seconds[name] / needed}
+        numbers = {"residual": float(residual), "condition_estimate": float(solution.condition_estimate)}
+        rows.append(row | numbers)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures at the sizes given on the command line and reports, a table for each size and dtype."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--num_rows", type=int, nargs="+", default=[1000, 2000, 4000])
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--num_outputs", type=int, default=10)
+    parser.add_argument("--dtype", choices=("float64", "float32"), nargs="+", default=["float64", "float32"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    options = parser.parse_args(arguments)
+    for dtype in options.dtype:
+        for num_rows in options.num_rows:
+            sizes = {"num_rows": num_rows, "dim": options.dim, "num_outputs": options.num_outputs}
+            with jax.enable_x64(dtype == "float64"):
+                rows = measure(**sizes, dtype=dtype, repeats=options.repeats)
+            timing.report_rows("solvers", sizes, rows, jnp.dtype(dtype), options.output)
+
+
+if __name__ == "__main__":
+    main()
