@@ -43,6 +43,7 @@ DEFAULTS: Mapping[str, Settings] = {
         **{key: {} for key in get_args(DatasetName)},
         "stars": STARS,
         "noisy_mnist": NOISY_MNIST | {"digits": "mnist_5k"},
+        "digits": {"num_train": 1000, "num_validation": 200, "num_test": 500},
         "folder": {"num_train": None, "num_validation": 0, "num_test": None},
     }.items()
 }
