@@ -1,0 +1,178 @@
+"""Kernel ridge regression without the kernel matrix: tiles, a Nystrom preconditioner, block conjugate gradients."""
+
+import dataclasses
+import math
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dnc_jax.checks import check_count
+from dnc_jax.kernels import Kernel
+from dnc_jax.matrix_free.block_cg import block_conjugate_gradients
+from dnc_jax.matrix_free.gram_tiles import Rows, make_tiles, num_tiles, rows_of, sum_over, times
+from dnc_jax.matrix_free.nystrom import nystrom_preconditioner
+
+Keep = Literal["float32", "float64", "nothing"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConjugateGradients:
+    """A solver for `fit_kernel_machine` and `fit_deep_rfm_layer` that never holds the kernel matrix whole.
+
+    The system is solved for tiles of K as they are kept, and what is left over, of K in the dtype of x, is
+    solved for again, until the residual of every output is at most tolerance times the length of its targets.
+
+    Attributes:
+        tolerance: Largest relative residual; at least about 1e-13 in float64 and 1e-5 in float32.
+        rank: Pivots of the Nystrom preconditioner.
+        keep: What is kept of K between products: half of its tiles in this dtype, n^2 / 2 numbers, or
+            nothing, every product then making all of them again. float64 is that of x at most.
+        max_steps: Products with K, at most, in each round.
+        max_rounds: Solutions for what is left over, the first included.
+        tile_bytes: Memory of one tile in the dtype of x.
+        seed: Draws the pivots.
+    """
+
+    tolerance: float = 1e-10
+    rank: int = 512
+    keep: Keep = "float64"
+    max_steps: int = 500
+    max_rounds: int = 4
+    tile_bytes: int = 2**25
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises ValueError for options that no solution can use."""
+        for name in ("rank", "max_steps", "max_rounds", "tile_bytes"):
+            check_count(name, getattr(self, name))
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must lie between 0 and 1: got {self.tolerance}")
+        if self.keep not in ("float32", "float64", "nothing"):
+            raise ValueError(f"keep must be 'float32', 'float64' or 'nothing': got {self.keep!r}")
+
+
+class MatrixFreeSolution(NamedTuple):
+    """Weights, the residuals of K in the dtype of x relative to the targets, by column, and what it took.
+
+    condition_bound is (the largest eigenvalue that the preconditioner found + ridge) / ridge.
+    """
+
+    weights: Float[Array, "n c"]
+    residuals: Float[Array, "c"]
+    condition_bound: Float[Array, ""]
+    num_steps: Int[Array, ""]
+
+
+class _State(NamedTuple):
+    weights: Float[Array, "n c"]
+    left: Float[Array, "n c"]
+    best_weights: Float[Array, "n c"]
+    best_norms: Float[Array, "c"]
+    num_steps: Int[Array, ""]
+    number: Int[Array, ""]
+    is_better: Array
+
+
+def solve_matrix_free(
+    kernel: Kernel,
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    added: Float[Array, "n"],
+    recipe: ConjugateGradients,
+    axis: str | None = None,
+    num_devices: int = 1,
+) -> MatrixFreeSolution:
+    """Returns (K + diag(added))^-1 targets, K the Gram matrix of the rows of x.
+
+    Args:
+        axis: Where rows are shared by devices within `jax.shard_map`, their mesh axis; x, targets, added and
+            the weights are then a device's own rows, as many on each.
+        num_devices: The size of that axis.
+    """
+    num_rows, dtype = x.shape[0], x.dtype
+    num_own, size = block_shape(num_rows, recipe.tile_bytes, dtype.itemsize)
+    missing = num_own * size - num_rows
+    is_real = (jnp.arange(num_own * size) < num_rows).astype(dtype)
+    blocks = _filled(x, missing).reshape(num_own, size, -1)
+    targets = jnp.pad(targets, ((0, missing), (0, 0)))
+    added = _filled(added[:, None], missing)
+    rows = rows_of(blocks, axis)
+    kept = (
+        None
+        if recipe.keep == "nothing"
+        else make_tiles(kernel, rows, min(jnp.dtype(recipe.keep), dtype, key=lambda d: d.itemsize))
+    )
+
+    def product(tiles: Array | None, v: Float[Array, "n c"]) -> Float[Array, "n c"]:
+        image = times(kernel, rows, tiles, (v * is_real[:, None]).reshape(num_own, size, -1), axis)
+        return image.reshape(v.shape) * is_real[:, None] + added * v
+
+    def norms(v: Float[Array, "n c"]) -> Float[Array, "c"]:
+        return jnp.sqrt(sum_over(axis, jnp.sum(v * v, axis=0)))
+
+    lengths = norms(targets)
+    limits = recipe.tolerance * jnp.where(lengths > 0, lengths, 1.0)
+    ridge = sum_over(axis, jnp.sum(added[:, 0] * is_real)) / sum_over(axis, jnp.sum(is_real))
+    preconditioner = nystrom_preconditioner(
+        jax.random.key(recipe.seed), kernel, rows, is_real, ridge, recipe.rank, axis
+    )
+    from_left = partial(preconditioner.inverse_root, axis=axis)
+    is_exact = kept is None or kept.dtype == dtype
+
+    def solve_again(state: _State) -> _State:
+        found = block_conjugate_gradients(
+            lambda v: from_left(product(kept, from_left(v))),
+            from_left(state.left),
+            limits / 2,
+            max_steps=recipe.max_steps,
+            residual_root=partial(preconditioner.root, axis=axis),
+            axis=axis,
+        )
+        weights = state.weights + from_left(found.solution)
+        left = targets - product(kept if is_exact else None, weights)
+        reached = norms(left)
+        is_better = jnp.max(reached / limits) < jnp.max(state.best_norms / limits)
+        return _State(
+            weights,
+            left,
+            jnp.where(is_better, weights, state.best_weights),
+            jnp.where(is_better, reached, state.best_norms),
+            state.num_steps + found.num_steps,
+            state.number + 1,
+            is_better,
+        )
+
+    def is_going_on(state: _State) -> Array:
+        is_open = (state.number < recipe.max_rounds) & state.is_better
+        return jnp.any(state.best_norms > limits) & is_open
+
+    none, zero = jnp.zeros((), jnp.int32), jnp.zeros_like(targets)
+    start = _State(zero, targets, zero, lengths, none, none, jnp.ones((), bool))
+    end = jax.lax.while_loop(is_going_on, solve_again, start)
+    residuals = end.best_norms / jnp.where(lengths > 0, lengths, 1.0)
+    bound = (preconditioner.largest + ridge) / ridge
+    return MatrixFreeSolution(end.best_weights[:num_rows], residuals, bound, end.num_steps)
+
+
+def block_shape(num_rows: int, tile_bytes: int, itemsize: int) -> tuple[int, int]:
+    """Returns how many blocks of rows a device has, num_rows being its own, and how many rows a block."""
+    most = max(1, math.isqrt(tile_bytes // itemsize))
+    num_own = -(-num_rows // most)
+    return num_own, -(-num_rows // num_own)
+
+
+def kept_bytes(num_rows: int, num_devices: int, recipe: ConjugateGradients, itemsize: int) -> int:
+    """Returns the bytes of the tiles that a device keeps, num_rows being its own."""
+    if recipe.keep == "nothing":
+        return 0
+    num_own, size = block_shape(num_rows, recipe.tile_bytes, itemsize)
+    kept_itemsize = min(itemsize, jnp.dtype(recipe.keep).itemsize)
+    return num_own * num_tiles(num_own * num_devices) * size**2 * kept_itemsize
+
+
+def _filled(a: Float[Array, "n d"], missing: int) -> Float[Array, "m d"]:
+    """Returns a with its last row repeated."""
+    return jnp.concatenate([a, jnp.repeat(a[-1:], missing, axis=0)]) if missing else a
