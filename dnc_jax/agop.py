@@ -157,8 +157,9 @@ def kernel_agop_core(
     diagonal: bool = False,
     row_weights: Float[Array, "n"] | None = None,
     batch_size: int | None = None,
+    is_direct: bool = False,
 ) -> tuple[Float[Array, "d d"] | Float[Array, "d"], AGOPDiagnostics]:
-    """Returns `kernel_agop` and how it was computed."""
+    """Returns `kernel_agop` and how it was computed; is_direct takes the direct form, whatever it costs."""
     points = machine.centers if x is None else x
     if not isinstance(machine.kernel, ClosedFormKernel):
         options = {"centered": centered, "diagonal": diagonal, "batch_size": batch_size}
@@ -170,19 +171,21 @@ def kernel_agop_core(
         gram = agop(lambda row: machine(row[None])[0], points, **options)
         return gram, AGOPDiagnostics(jnp.ones((), gram.dtype), jnp.ones((), bool))
     direct = partial(direct_gram, machine, points, row_weights, centered, diagonal, batch_size)
-    if diagonal or not _class_free_is_cheaper(machine, points):
+    if is_direct or diagonal or not _class_free_is_cheaper(machine, points):
         gram, cancellation = direct()
         return gram, AGOPDiagnostics(cancellation, jnp.ones((), bool))
     if isinstance(machine.kernel, Radial) and points is machine.centers and row_weights is batch_size is None:
         gram, cancellation = class_free_gram_at_centers(machine, centered)
     else:
         gram, cancellation = class_free_gram(machine, points, row_weights, centered, batch_size)
-    is_direct = _is_lossy(cancellation)
-    gram = jax.lax.cond(is_direct, lambda: direct()[0], lambda: gram)
-    return gram, AGOPDiagnostics(cancellation, is_direct)
+    is_lossy = _is_lossy(cancellation)
+    gram = jax.lax.cond(is_lossy, lambda: direct()[0], lambda: gram)
+    return gram, AGOPDiagnostics(cancellation, is_lossy)
 
 
-_jitted_kernel_agop = jax.jit(kernel_agop_core, static_argnames=("centered", "diagonal", "batch_size"))
+_jitted_kernel_agop = jax.jit(
+    kernel_agop_core, static_argnames=("centered", "diagonal", "batch_size", "is_direct")
+)
 
 
 def _class_free_is_cheaper(machine: KernelMachine, x: Float[Array, "n d"]) -> bool:

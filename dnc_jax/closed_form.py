@@ -83,8 +83,7 @@ def direct_gram(
     if centered:
         means = sum_rows(partial(_gradient_sums, machine), blocks, batch_size) / total_weight
 
-    # As many outputs in one product as have gradients no larger than the Gram matrix.
-    num_at_once = max(1, z.shape[0] // z.shape[1])
+    num_at_once = _outputs_at_once(z, batch_size)
 
     def block_sum(block: Block) -> tuple[Array, Array]:
         rows, roots = block[0], _roots(block)
@@ -104,6 +103,14 @@ def direct_gram(
     magnitude = sizes[0] + 2 * jnp.abs(sizes[1]) + sizes[2]
     trace = jnp.sum(total) if diagonal else jnp.trace(total)
     return total / total_weight, magnitude / trace
+
+
+def _outputs_at_once(centers: Float[Array, "m d"], batch_size: int | None) -> int:
+    """Returns for how many outputs one product is made: what it takes is no larger than what there is."""
+    num_centers, dim = centers.shape
+    if batch_size is None or batch_size >= dim:
+        return max(1, num_centers // dim)
+    return max(1, dim // batch_size)
 
 
 def _blocks(x: Float[Array, "n d"], row_weights: Float[Array, "n"] | None) -> Block:
@@ -140,7 +147,10 @@ def _summed_terms(
     machine: KernelMachine, terms: Terms, x: Float[Array, "b d"], column: Float[Array, "m"]
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
     """Returns the two terms whose sum is the gradient of one output."""
-    others = matmul(terms[1], column[:, None] * machine.centers)
+    if len(x) < machine.centers.shape[1]:
+        others = matmul(terms[1] * column[None, :], machine.centers)
+    else:
+        others = matmul(terms[1], column[:, None] * machine.centers)
     return _own_sums(machine.kernel, terms, column)[:, None] * x, others
 
 

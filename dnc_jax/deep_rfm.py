@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
+from dnc_jax.agop_streamed import draw_points, drawn_agop, relative_error, streamed_agop
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Kernel, at_rows
 from dnc_jax.linalg import matmul, psd_power, unit_rows
@@ -25,9 +26,15 @@ from dnc_jax.machine import (
     check_fit_arguments,
     kernel_machine_core,
 )
+from dnc_jax.matrix_free import ConjugateGradients, check_solver
 from dnc_jax.rfm import RFM
 from dnc_jax.solvers import Solver, cholesky_solve
 from dnc_jax.types import FeatureMap, FeatureSampler, Scalar, Stages, pytree
+
+# Of a batch of points against all centers, where an AGOP is streamed beside a kernel matrix.
+BATCH_BYTES = 2**25
+# Of the key of a layer, whose features are drawn with the key itself.
+AGOP_STREAM = 1
 
 
 @pytree
@@ -49,6 +56,8 @@ class LayerDiagnostics(NamedTuple):
 
     fit: FitDiagnostics
     agop: AGOPDiagnostics
+    agop_error: Float[Array, ""]
+    """standard error of an AGOP at drawn points, relative to it; 0 where it is at all of them"""
     feature_matrix_is_finite: Bool[Array, ""]
 
 
@@ -67,33 +76,53 @@ def deep_rfm_layer_core(
     kernel: Kernel,
     ridge: Scalar,
     num_iters: int = 1,
-    solver: Solver = cholesky_solve,
+    solver: Solver | ConjugateGradients = cholesky_solve,
+    agop_rows: Int[Array, "q"] | None = None,
 ) -> tuple[DeepRFMLayer, LayerDiagnostics]:
     """Returns the layer of `fit_deep_rfm_layer` for given features, and its diagnostics, unchecked.
 
     For use under jit, vmap or scan; num_iters and solver are static.
+
+    Args:
+        agop_rows: Rows, in random order, whose gradients enter each AGOP; None takes all.
     """
     inputs = unit_rows(x)
-    predictor, fit, gram, agop = _fit_with_agop(kernel, inputs, targets, ridge, solver)
+    fit_with_agop = partial(_fit_with_agop, kernel, targets, ridge, solver, agop_rows)
+    predictor, fit, gram, agop, error = fit_with_agop(inputs)
     matrix, root = _scaled_with_root(gram, agop)
     for _ in range(num_iters - 1):
         previous, previous_root = matrix, root
-        points = matmul(inputs, previous_root)
-        machine, fit, gram, agop = _fit_with_agop(kernel, points, targets, ridge, solver)
+        machine, fit, gram, agop, error = fit_with_agop(matmul(inputs, previous_root))
         matrix, root = _scaled_with_root(matmul(previous_root, matmul(gram, previous_root)), agop)
         predictor = RFM(machine, previous, previous_root)
     features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
-    diagnostics = LayerDiagnostics(fit, agop, jnp.all(jnp.isfinite(matrix)))
+    diagnostics = LayerDiagnostics(fit, agop, error, jnp.all(jnp.isfinite(matrix)))
     return DeepRFMLayer(predictor, matrix, root, features), diagnostics
 
 
 def _fit_with_agop(
-    kernel: Kernel, x: Float[Array, "n d"], targets: Float[Array, "n c"], ridge: Scalar, solver: Solver
-) -> tuple[KernelMachine, FitDiagnostics, Float[Array, "d d"], AGOPDiagnostics]:
-    """Returns the machine on x and its AGOP, with the diagnostics of both; distances are computed once."""
-    machine, fit = kernel_machine_core(at_rows(kernel, x), x, targets, ridge, solver)
-    gram, agop = kernel_agop_core(machine)
-    return KernelMachine(kernel, x, machine.weights), fit, gram, agop
+    kernel: Kernel,
+    targets: Float[Array, "n c"],
+    ridge: Scalar,
+    solver: Solver | ConjugateGradients,
+    agop_rows: Int[Array, "q"] | None,
+    x: Float[Array, "n d"],
+) -> tuple[KernelMachine, FitDiagnostics, Float[Array, "d d"], AGOPDiagnostics, Float[Array, ""]]:
+    """Returns the machine on x and its AGOP, with the diagnostics of both and the error of the AGOP."""
+    is_matrix_free = isinstance(solver, ConjugateGradients)
+    # Distances are computed once for both, where they may be kept.
+    shared = kernel if is_matrix_free or agop_rows is not None else at_rows(kernel, x)
+    machine, fit = kernel_machine_core(shared, x, targets, ridge, solver)
+    batch_bytes = solver.tile_bytes if is_matrix_free else BATCH_BYTES
+    error = jnp.zeros((), x.dtype)
+    if agop_rows is not None:
+        estimate, agop = drawn_agop(machine, agop_rows, batch_bytes)
+        gram, error = estimate.value, relative_error(estimate)
+    elif is_matrix_free:
+        gram, agop = streamed_agop(machine, batch_bytes)
+    else:
+        gram, agop = kernel_agop_core(machine)
+    return KernelMachine(kernel, x, machine.weights), fit, gram, agop, error
 
 
 def _scaled_with_root(
@@ -118,7 +147,8 @@ def fit_deep_rfm_layer(
     ridge: float,
     sample_features: FeatureSampler,
     num_iters: int = 1,
-    solver: Solver | None = None,
+    solver: Solver | ConjugateGradients | None = None,
+    agop_size: int | None = None,
 ) -> DeepRFMLayer:
     """Returns one fitted layer: unit rows, kernel machine, AGOP / its largest entry = M, random features.
 
@@ -127,6 +157,8 @@ def fit_deep_rfm_layer(
     Args:
         sample_features: Called as sample_features(key, d), with d the number of columns of x.
         num_iters: AGOP updates of M; after the first the machine is fitted on M^(1/2) x.
+        solver: None is `cholesky_solve`; a `ConjugateGradients` never holds the kernel matrix whole.
+        agop_size: Points whose gradients enter each AGOP, drawn with key; None takes all.
 
     Raises:
         ValueError: If an argument is out of range, or x or targets hold values that are not finite.
@@ -141,6 +173,7 @@ def fit_deep_rfm_layer(
         sample_features=sample_features,
         num_iters=num_iters,
         solver=solver,
+        agop_size=agop_size,
     )
     return layer
 
@@ -154,7 +187,8 @@ def fit_deep_rfm_layer_with_diagnostics(
     ridge: float,
     sample_features: FeatureSampler,
     num_iters: int = 1,
-    solver: Solver | None = None,
+    solver: Solver | ConjugateGradients | None = None,
+    agop_size: int | None = None,
     where: str = "the layer",
 ) -> tuple[DeepRFMLayer, LayerDiagnostics]:
     """Returns `fit_deep_rfm_layer` with its diagnostics, for callers that report them.
@@ -164,9 +198,20 @@ def fit_deep_rfm_layer_with_diagnostics(
     check_fit_arguments(kernel, x, targets, ridge)
     if num_iters < 1:
         raise ValueError(f"num_iters must be at least 1 AGOP update: got {num_iters}")
+    check_solver(solver, ridge)
+    rows = None
+    if agop_size is not None:
+        rows = draw_points(jax.random.fold_in(key, AGOP_STREAM), x.shape[0], agop_size)
     features = sample_features(key, x.shape[1])
     layer, diagnostics = _jitted_core(
-        x, targets, features, kernel=kernel, ridge=ridge, num_iters=num_iters, solver=solver or cholesky_solve
+        x,
+        targets,
+        features,
+        kernel=kernel,
+        ridge=ridge,
+        num_iters=num_iters,
+        solver=solver or cholesky_solve,
+        agop_rows=rows,
     )
     diagnostics = jax.device_get(diagnostics)
     check_fit(diagnostics.fit, x, targets, ridge, where)
@@ -201,7 +246,8 @@ def fit_deep_rfm(
     ridge: float,
     sample_features: FeatureSampler,
     num_iters: int = 1,
-    solver: Solver | None = None,
+    solver: Solver | ConjugateGradients | None = None,
+    agop_size: int | None = None,
 ) -> DeepRFM:
     """Returns depth layers, each fitted by `fit_deep_rfm_layer` on what the one before passes on.
 
@@ -221,6 +267,7 @@ def fit_deep_rfm(
             sample_features=sample_features,
             num_iters=num_iters,
             solver=solver,
+            agop_size=agop_size,
         )
         layers.append(layer)
         x = layer(x)

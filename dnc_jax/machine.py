@@ -5,12 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dnc_jax.checks import check_finite
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import ImageKernel, Kernel, check_kernel
 from dnc_jax.linalg import matmul
+from dnc_jax.matrix_free import ConjugateGradients, check_solver, solve_matrix_free
 from dnc_jax.solvers import Solver, check_ridge, cholesky_solve, quick_cholesky_solve
 from dnc_jax.types import Scalar, is_concrete, pytree
 
@@ -32,15 +33,18 @@ class KernelMachine:
 
 
 class FitDiagnostics(NamedTuple):
-    """What tells whether a fit can be trusted: three numbers, read once by the host.
+    """What tells whether a fit can be trusted: a few numbers, read once by the host.
 
-    residual is |(K + ridge I) weights - targets| / |targets|, Frobenius; condition_estimate that of
-    K + ridge I in the 2-norm.
+    residual is |(K + ridge I) weights - targets| / |targets|, Frobenius, and column_residuals the same of
+    each output; condition_estimate that of K + ridge I in the 2-norm, from below, or an upper bound after
+    `ConjugateGradients`; num_steps counts products with K of an iterative solver, 0 for others.
     """
 
     finite: Bool[Array, ""]
     residual: Float[Array, ""]
     condition_estimate: Float[Array, ""]
+    column_residuals: Float[Array, "c"]
+    num_steps: Int[Array, ""]
 
 
 def kernel_machine_core(
@@ -48,7 +52,7 @@ def kernel_machine_core(
     x: Float[Array, "n *shape"],
     targets: Float[Array, "n c"],
     ridge: Scalar,
-    solver: Solver = cholesky_solve,
+    solver: Solver | ConjugateGradients = cholesky_solve,
     sample_weights: Float[Array, "n"] | None = None,
 ) -> tuple[KernelMachine, FitDiagnostics]:
     """Returns the machine with weights (K + ridge I)^-1 targets, and its diagnostics, unchecked.
@@ -57,6 +61,8 @@ def kernel_machine_core(
 
     For use under jit, vmap or scan; `fit_kernel_machine` is the same with the check.
     """
+    if isinstance(solver, ConjugateGradients):
+        return _matrix_free_machine(kernel, x, targets, ridge, solver, sample_weights)
     return machine_of_gram(kernel, x, kernel(x, x), targets, ridge, solver, sample_weights)
 
 
@@ -70,13 +76,52 @@ def machine_of_gram(
     sample_weights: Float[Array, "n"] | None = None,
 ) -> tuple[KernelMachine, FitDiagnostics]:
     """Returns `kernel_machine_core`, given the Gram matrix of x."""
-    added = jnp.broadcast_to(ridge if sample_weights is None else ridge / sample_weights, x.shape[0])
+    added = _added(ridge, sample_weights, x)
     # A matrix diag(added) would be kept in memory by a loop around this.
-    regularized = jnp.where(jnp.eye(x.shape[0], dtype=bool), gram + added.astype(gram.dtype)[:, None], gram)
+    regularized = jnp.where(jnp.eye(x.shape[0], dtype=bool), gram + added[:, None], gram)
     weights, condition_estimate = solver(regularized, targets)
-    residual = jnp.linalg.norm(matmul(regularized, weights) - targets) / jnp.linalg.norm(targets)
+    left = jnp.linalg.norm(matmul(regularized, weights) - targets, axis=0)
+    return KernelMachine(kernel, x, weights), _diagnostics(
+        weights, left, targets, condition_estimate, jnp.zeros((), jnp.int32)
+    )
+
+
+def _matrix_free_machine(
+    kernel: Kernel,
+    x: Float[Array, "n *shape"],
+    targets: Float[Array, "n c"],
+    ridge: Scalar,
+    solver: ConjugateGradients,
+    sample_weights: Float[Array, "n"] | None,
+) -> tuple[KernelMachine, FitDiagnostics]:
+    found = solve_matrix_free(kernel, x, targets, _added(ridge, sample_weights, x), solver)
+    diagnostics = _diagnostics(
+        found.weights, found.residual_norms, targets, found.condition_bound, found.num_steps
+    )
+    return KernelMachine(kernel, x, found.weights), diagnostics
+
+
+def _added(
+    ridge: Scalar, sample_weights: Float[Array, "n"] | None, x: Float[Array, "n *shape"]
+) -> Float[Array, "n"]:
+    """Returns what is added to the diagonal of the Gram matrix."""
+    added = ridge if sample_weights is None else ridge / sample_weights
+    return jnp.broadcast_to(added, x.shape[0]).astype(x.dtype)
+
+
+def _diagnostics(
+    weights: Float[Array, "n c"],
+    left: Float[Array, "c"],
+    targets: Float[Array, "n c"],
+    condition_estimate: Float[Array, ""],
+    num_steps: Int[Array, ""],
+) -> FitDiagnostics:
+    lengths = jnp.linalg.norm(targets, axis=0)
+    residual = jnp.linalg.norm(left) / jnp.linalg.norm(lengths)
+    # Of an output whose targets are all 0, the residual itself.
+    columns = left / jnp.where(lengths > 0, lengths, 1.0)
     finite = jnp.all(jnp.isfinite(weights))
-    return KernelMachine(kernel, x, weights), FitDiagnostics(finite, residual, condition_estimate)
+    return FitDiagnostics(finite, residual, condition_estimate, columns, num_steps)
 
 
 def fit_kernel_machine(
@@ -85,14 +130,14 @@ def fit_kernel_machine(
     targets: Float[Array, "n c"],
     *,
     ridge: float,
-    solver: Solver | None = None,
+    solver: Solver | ConjugateGradients | None = None,
     sample_weights: Float[Array, "n"] | None = None,
 ) -> KernelMachine:
     """Returns the kernel ridge regression of targets on x: weights (K + ridge I)^-1 targets.
 
     The ridge is added to the Gram matrix as it is, not multiplied by n. No jitter is ever added. Called
     eagerly: a jitted core, then one host read that may raise. solver None is
-    `quick_cholesky_solve`.
+    `quick_cholesky_solve`; a `ConjugateGradients` never holds the kernel matrix whole.
 
     Args:
         sample_weights: s > 0 of the rows, which minimizes sum_i s_i |f(x_i) - y_i|^2 + ridge |f|^2: a row of
@@ -103,6 +148,7 @@ def fit_kernel_machine(
         FitError: If the system is singular in the dtype of x.
     """
     check_fit_arguments(kernel, x, targets, ridge, sample_weights)
+    check_solver(solver, ridge)
     machine, diagnostics = _jitted_core(
         kernel, x, targets, ridge, solver or quick_cholesky_solve, sample_weights
     )
@@ -179,7 +225,8 @@ def check_fit(
         ValueError: If the cause is values of x or targets that are not finite, or targets all zero.
         FitError: If the system is singular, or solved with a residual above eps^(1/3).
     """
-    finite, residual, condition = diagnostics = jax.device_get(diagnostics)
+    diagnostics = jax.device_get(diagnostics)
+    finite, residual, condition = diagnostics.finite, diagnostics.residual, diagnostics.condition_estimate
     if is_solved(diagnostics):
         return
     tolerance = _tolerance(x.dtype)
@@ -195,6 +242,12 @@ def check_fit(
         )
     limit = 1 / float(jnp.finfo(x.dtype).eps)
     reason = f"a residual of {residual:.1e}, above {tolerance:.1e}" if finite else "no finite weights"
+    if diagnostics.num_steps:
+        raise FitError(
+            f"the fit of {where} did not converge: {reason} after {diagnostics.num_steps} steps of conjugate "
+            f"gradients, with n = {x.shape[0]}, ridge = {ridge:g}, {x.dtype}, condition number of at most "
+            f"{condition:.1e}; raise the ridge, or the rank or max_steps of the solver"
+        )
     condition_text = f"at least {condition:.1e}" if finite else f"beyond {limit:.1e}"
     remedy = "" if x.dtype == jnp.float64 else ", use float64"
     raise FitError(

@@ -195,7 +195,9 @@ def rfm_core(
         return (state[1].iteration + 1 < num_iters) & _is_good(state[1])
 
     x = regression.x
-    nothing = FitDiagnostics(jnp.ones((), bool), jnp.zeros((), x.dtype), jnp.ones((), x.dtype))
+    zero, num_outputs = jnp.zeros((), x.dtype), regression.targets.shape[1]
+    none, columns = jnp.zeros((), jnp.int32), jnp.zeros(num_outputs, x.dtype)
+    nothing = FitDiagnostics(jnp.ones((), bool), zero, zero + 1, columns, none)
     before = Progress(jnp.asarray(-1, jnp.int32), nothing, jnp.ones((), bool))
     feature, progress = jax.lax.while_loop(goes_on, one_update, (start, before))
     machine, diagnostics = fit_step(regression, feature.root, recipe)

@@ -19,9 +19,10 @@ from typing import Annotated, Any, Literal, get_args
 import jax
 import tyro
 
-from dnc_jax import DeepRFMLayer, Gaussian, Laplace, features, unit_rows
+from dnc_jax import DeepRFMLayer, Gaussian, Laplace, unit_rows
 from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
-from dnc_jax.solvers import cholesky_solve, eigh_solve
+from dnc_jax.matrix_free import ConjugateGradients, Keep
+from dnc_jax.solvers import Solver
 from dnc_jax.types import FeatureSampler
 from experiments.support import (
     checkpoint,
@@ -37,15 +38,15 @@ from experiments.support import (
     snapshots,
 )
 from experiments.support.console import LayerTable
+from experiments.support.feature_maps import FeatureName, sampler_of
 from experiments.support.preprocess import Prepared, check_solvable, prepare
 from experiments.support.records import Row, Run, open_run, to_lines
+from experiments.support.solving import SolverName, solver_of
 from experiments.support.story import closing_line
 
 KERNELS = {"laplace": Laplace, "gaussian": Gaussian}
-SOLVERS = {"cholesky": cholesky_solve, "eigh": eigh_solve}
 # Options that change where or how a run goes, but no number of it.
 UNRECORDED = ("preset", "workdir", "data_dir", "resume", "devices", "dry_run", "on_floor")
-FeatureName = Literal["relu", "gaussian_fourier", "laplace_fourier", "product_laplace_fourier"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +91,16 @@ class Config:
     """float32 reaches its floor after some layers; see --on-floor"""
     on_floor: floor.OnFloor = "stop"
     """at the first layer below the float floor: stop, or warn and mark every affected number"""
-    solver: Literal["cholesky", "eigh"] = "cholesky"
-    """cholesky estimates the condition number; eigh computes it, ten times slower"""
+    solver: SolverName = "cholesky"
+    """eigh computes the condition number, ten times slower; cg, conjugate gradients, keeps no whole matrix"""
+    cg_tolerance: float | None = None
+    """largest residual of an output relative to its targets; None is 1e-10"""
+    cg_rank: int | None = None
+    """pivots of the preconditioner, a partial Cholesky factor; None is 512"""
+    cg_keep: Keep | None = None
+    """of half of the kernel matrix: its precision, or nothing and compute it again; None is float64"""
+    agop_size: int | None = None
+    """training points whose gradients enter each AGOP, drawn for each layer; None takes all"""
     devices: int | None = None
     """devices that share the rows of the data; None takes all visible ones"""
     data_dir: Path | None = None
@@ -104,18 +113,9 @@ class Config:
     """print the resolved options with an estimate of memory and time, and stop"""
 
 
+# The other values of the paper are the defaults.
 PRESETS = {
-    "paper": Config(
-        preset="paper",
-        dataset="cifar10",
-        num_train=50_000,
-        own_statistics=True,
-        depth=20,
-        width=1024,
-        bandwidth=2.0,
-        ridge=1e-3,
-        seeds=(0, 1, 2),
-    )
+    "paper": Config(preset="paper", dataset="cifar10", num_train=50_000, own_statistics=True, depth=20),
 }
 
 
@@ -129,6 +129,8 @@ class Session:
     train: layers.Points
     test: layers.Points
     num_classes: int
+    solver: Solver | ConjugateGradients
+    sample_features: FeatureSampler
 
 
 def main(config: Config) -> Path | None:
@@ -136,10 +138,13 @@ def main(config: Config) -> Path | None:
     options.check_sizes(depth=config.depth, width=config.width, num_iters=config.num_iters)
     options.check_positive(bandwidth=config.bandwidth, feature_bandwidth=config.feature_bandwidth)
     options.check_ridge(config.ridge)
+    of_cg = {"tolerance": config.cg_tolerance, "rank": config.cg_rank, "keep": config.cg_keep}
+    solver = solver_of(config.solver, config.ridge, **of_cg)
+    sample_features = sampler_of(config.feature_map, config.width, config.feature_bandwidth)
     options.check_seeds(config.seeds)
     dtype = devices.set_precision(config.precision)
-    is_planned = config.dry_run and sizes.needs_files(config.dataset, config.data_dir)
-    prepared = None if is_planned else read(config)
+    needs_files = sizes.needs_files(config.dataset, config.data_dir)
+    prepared = None if config.dry_run and needs_files else read(config)
     size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config)
     mesh = devices.make_mesh(config.devices, size.num_train)
     settings = recorded(config, size, prepared)
@@ -147,9 +152,8 @@ def main(config: Config) -> Path | None:
     places = {"source": prepared.source, "workdir": workdir} if prepared else {"source": "not read"}
     table = LayerTable(config.depth)
     table.settings("deep_rfm", settings | places)
-    first, free = size.first_layer(config.width), devices.free_bytes(mesh)
-    num_runs = len(config.seeds) * (1 + floor.has_twin(dtype))
-    table.say(estimate.cost(first, config.depth, num_runs, dtype, free))
+    num_runs, free = len(config.seeds) * (1 + floor.has_twin(dtype)), devices.free_bytes(mesh)
+    table.say(estimate.cost(size.first_layer(config.width), config.depth, num_runs, dtype, free))
     if config.dry_run or prepared is None:
         return None
     run = open_run(
@@ -157,7 +161,7 @@ def main(config: Config) -> Path | None:
     )
     train = layers.place(prepared.train, partial(devices.shard_rows, mesh), dtype)
     test = layers.place(prepared.test, partial(devices.replicate, mesh), dtype)
-    session = Session(config, run, table, train, test, prepared.num_classes)
+    session = Session(config, run, table, train, test, prepared.num_classes, solver, sample_features)
     with command.resumable(workdir, "experiments.deep_rfm"), plotting.figures_of(run):
         rows = [row for seed in config.seeds for row in run_seed(session, seed)]
     table.say(closing_line(rows, workdir))
@@ -240,14 +244,15 @@ def fit_one(
     """Returns a fitted layer, what is measured of it, and why it lies below the float floor, if it does."""
     config, train = session.config, session.train
     layer, diagnostics = fit_deep_rfm_layer_with_diagnostics(
-        layer_key(seed, number),
+        layers.layer_key(seed, number),
         x,
         train.targets,
         kernel=KERNELS[config.kernel](config.bandwidth),
         ridge=config.ridge,
-        sample_features=sampler(config),
+        sample_features=session.sample_features,
         num_iters=config.num_iters,
-        solver=SOLVERS[config.solver],
+        solver=session.solver,
+        agop_size=config.agop_size,
         where=f"layer {number} of {config.depth}",
     )
     received = dataclasses.replace(train, x=x), dataclasses.replace(session.test, x=test_x)
@@ -268,25 +273,12 @@ def load(
     except checkpoint.CheckpointError as error:
         session.table.say(f"{error}; fitting layers {number} to {session.config.depth} of seed {seed} again")
         return None
-    drawn = sampler(session.config)(layer_key(seed, number), inputs[0][0].shape[1])
+    drawn = session.sample_features(layers.layer_key(seed, number), inputs[0][0].shape[1])
     kernel = KERNELS[session.config.kernel](session.config.bandwidth)
     fitted, rows = layers.layers_from_arrays(arrays, kernel, [unit_rows(x) for x, _ in inputs], drawn)
     if session.config.on_floor == "stop" and any(row.get("below_floor") for row in rows):
         raise floor.floor_error(number, session.config.depth, "as recorded", session.train.x.dtype)
     return fitted, rows
-
-
-def layer_key(seed: int, number: int) -> jax.Array:
-    """Returns the key of a layer counted from 1, the one that fit_deep_rfm uses."""
-    return jax.random.fold_in(jax.random.key(seed), number - 1)
-
-
-def sampler(config: Config) -> FeatureSampler:
-    """Returns the sampler of the configured feature map."""
-    if config.feature_map == "relu":
-        return partial(features.relu_features, width=config.width)
-    sample = getattr(features, f"{config.feature_map}_features")
-    return partial(sample, width=config.width, bandwidth=config.feature_bandwidth)
 
 
 def recorded(config: Config, size: sizes.RunSizes, prepared: Prepared | None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 References:
     O'Leary (1980), The block conjugate gradient algorithm.
     Dubrulle (2001), Retooling the method of block conjugate gradients, algorithm BCGrQ.
-    Stathopoulos and Wu (2002), A block orthogonalization procedure with constant synchronization requirements.
+    Stathopoulos and Wu (2002), A block orthogonalization procedure with constant synchronization
+    requirements.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ PATIENCE = 20
 
 
 class BlockSolution(NamedTuple):
-    """The best iterate, the norm of each of its residuals as the recursion has it, and the steps that were made."""
+    """The best iterate, the norms of its residuals as the recursion has them, and the steps made."""
 
     solution: Float[Array, "n c"]
     residual_norms: Float[Array, "c"]

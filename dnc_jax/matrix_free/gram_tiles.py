@@ -1,8 +1,8 @@
 """The Gram matrix of rows with themselves as tiles, each pair of blocks once: kept, or made at every product.
 
 Of b blocks of rows, block i is paired with blocks i, i + 1, ..., i + b // 2, counted round the end. So every
-block has as many tiles, and a tile stands for its mirror image too; where b is even, the last tiles of blocks i
-and i + b / 2 are mirror images of each other and count half.
+block has as many tiles, and a tile stands for its mirror image too; where b is even, the last tiles of blocks
+i and i + b / 2 are mirror images of each other and count half.
 
 Rows may be shared by devices: `axis` then names the mesh axis of the `jax.shard_map` around this, and every
 device holds consecutive blocks and their tiles. None is one device.
@@ -21,12 +21,12 @@ from dnc_jax.linalg import matmul
 class Rows(NamedTuple):
     """All rows in blocks, whole on every device, and the first of the blocks that are a device's own."""
 
-    blocks: Float[Array, "b s d"]
+    blocks: Float[Array, "b s ..."]
     first: Int[Array, ""] | int
     num_own: int
 
 
-def rows_of(x: Float[Array, "o s d"], axis: str | None) -> Rows:
+def rows_of(x: Float[Array, "o s ..."], axis: str | None) -> Rows:
     """Returns the rows of all devices, given a device's own blocks."""
     if axis is None:
         return Rows(x, 0, len(x))

@@ -72,9 +72,9 @@ def pivoted_cholesky(
     key: PRNGKeyArray, kernel: Kernel, rows: Rows, is_real: Float[Array, "n"], rank: int, axis: str | None
 ) -> Float[Array, "n r"]:
     """Returns a device's own rows of F, K being F F^T and something positive semidefinite."""
-    num_blocks, block_size, dim = rows.blocks.shape
+    num_blocks, block_size = rows.blocks.shape[:2]
     num_own, num_rounds = rows.num_own * block_size, -(-rank // PIVOTS_PER_ROUND)
-    whole = rows.blocks.reshape(-1, dim)
+    whole = rows.blocks.reshape(-1, *rows.blocks.shape[2:])
     begin = rows.first * block_size
     own = jax.lax.dynamic_slice_in_dim(whole, begin, num_own)
     diagonal = jax.vmap(lambda row: kernel(row[None], row[None] + 0)[0, 0])(own) * is_real

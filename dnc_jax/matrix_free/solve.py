@@ -1,4 +1,4 @@
-"""Kernel ridge regression without the kernel matrix: tiles, a Nystrom preconditioner, block conjugate gradients."""
+"""Kernel ridge regression without the kernel matrix: tiles, preconditioner, block conjugate gradients."""
 
 import dataclasses
 import math
@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int
 from dnc_jax.checks import check_count
 from dnc_jax.kernels import Kernel
 from dnc_jax.matrix_free.block_cg import block_conjugate_gradients
-from dnc_jax.matrix_free.gram_tiles import Rows, make_tiles, num_tiles, rows_of, sum_over, times
+from dnc_jax.matrix_free.gram_tiles import make_tiles, num_tiles, rows_of, sum_over, times
 from dnc_jax.matrix_free.nystrom import nystrom_preconditioner
+from dnc_jax.types import Scalar, is_concrete
 
 Keep = Literal["float32", "float64", "nothing"]
 
@@ -54,14 +55,23 @@ class ConjugateGradients:
             raise ValueError(f"keep must be 'float32', 'float64' or 'nothing': got {self.keep!r}")
 
 
+def check_solver(solver: object, ridge: Scalar) -> None:
+    """Raises ValueError for conjugate gradients with options that no solution can use, or without a ridge."""
+    if not isinstance(solver, ConjugateGradients):
+        return
+    solver.check()
+    if is_concrete(ridge) and float(ridge) == 0:
+        raise ValueError("ridge must be positive for conjugate gradients: got 0; use 1e-3, or Cholesky")
+
+
 class MatrixFreeSolution(NamedTuple):
-    """Weights, the residuals of K in the dtype of x relative to the targets, by column, and what it took.
+    """Weights, the norms of their residuals of K in the dtype of x, by column, and what it took.
 
     condition_bound is (the largest eigenvalue that the preconditioner found + ridge) / ridge.
     """
 
     weights: Float[Array, "n c"]
-    residuals: Float[Array, "c"]
+    residual_norms: Float[Array, "c"]
     condition_bound: Float[Array, ""]
     num_steps: Int[Array, ""]
 
@@ -78,25 +88,23 @@ class _State(NamedTuple):
 
 def solve_matrix_free(
     kernel: Kernel,
-    x: Float[Array, "n d"],
+    x: Float[Array, "n *shape"],
     targets: Float[Array, "n c"],
     added: Float[Array, "n"],
     recipe: ConjugateGradients,
     axis: str | None = None,
-    num_devices: int = 1,
 ) -> MatrixFreeSolution:
     """Returns (K + diag(added))^-1 targets, K the Gram matrix of the rows of x.
 
     Args:
         axis: Where rows are shared by devices within `jax.shard_map`, their mesh axis; x, targets, added and
             the weights are then a device's own rows, as many on each.
-        num_devices: The size of that axis.
     """
     num_rows, dtype = x.shape[0], x.dtype
     num_own, size = block_shape(num_rows, recipe.tile_bytes, dtype.itemsize)
     missing = num_own * size - num_rows
     is_real = (jnp.arange(num_own * size) < num_rows).astype(dtype)
-    blocks = _filled(x, missing).reshape(num_own, size, -1)
+    blocks = _filled(x, missing).reshape(num_own, size, *x.shape[1:])
     targets = jnp.pad(targets, ((0, missing), (0, 0)))
     added = _filled(added[:, None], missing)
     rows = rows_of(blocks, axis)
@@ -152,9 +160,8 @@ def solve_matrix_free(
     none, zero = jnp.zeros((), jnp.int32), jnp.zeros_like(targets)
     start = _State(zero, targets, zero, lengths, none, none, jnp.ones((), bool))
     end = jax.lax.while_loop(is_going_on, solve_again, start)
-    residuals = end.best_norms / jnp.where(lengths > 0, lengths, 1.0)
     bound = (preconditioner.largest + ridge) / ridge
-    return MatrixFreeSolution(end.best_weights[:num_rows], residuals, bound, end.num_steps)
+    return MatrixFreeSolution(end.best_weights[:num_rows], end.best_norms, bound, end.num_steps)
 
 
 def block_shape(num_rows: int, tile_bytes: int, itemsize: int) -> tuple[int, int]:
@@ -173,6 +180,6 @@ def kept_bytes(num_rows: int, num_devices: int, recipe: ConjugateGradients, item
     return num_own * num_tiles(num_own * num_devices) * size**2 * kept_itemsize
 
 
-def _filled(a: Float[Array, "n d"], missing: int) -> Float[Array, "m d"]:
+def _filled(a: Float[Array, "n ..."], missing: int) -> Float[Array, "m ..."]:
     """Returns a with its last row repeated."""
     return jnp.concatenate([a, jnp.repeat(a[-1:], missing, axis=0)]) if missing else a

@@ -55,6 +55,11 @@ class Points:
     targets: Array
 
 
+def layer_key(seed: int, number: int) -> Array:
+    """Returns the key of a layer counted from 1, the one that fit_deep_rfm uses."""
+    return jax.random.fold_in(jax.random.key(seed), number - 1)
+
+
 def place(dataset: Dataset, put: Callable[[np.ndarray, jnp.dtype | None], Array], dtype: jnp.dtype) -> Points:
     """Returns a dataset on the devices that put chooses; labels stay integers."""
     return Points(put(dataset.inputs, dtype), put(dataset.labels, None), put(dataset.targets, dtype))
@@ -118,12 +123,16 @@ def accuracy(logits: Array, labels: Array) -> Array:
 
 def diagnostic_values(diagnostics: LayerDiagnostics) -> dict[str, float]:
     """Returns what is recorded of a layer's diagnostics."""
-    return {
-        "condition_estimate": float(diagnostics.fit.condition_estimate),
-        "residual": float(diagnostics.fit.residual),
-        "agop_cancellation": float(diagnostics.agop.cancellation),
-        "agop_is_direct": float(diagnostics.agop.is_direct),
+    fit, agop = diagnostics.fit, diagnostics.agop
+    values = {
+        "condition_estimate": float(fit.condition_estimate),
+        "residual": float(fit.residual),
+        "agop_cancellation": float(agop.cancellation),
+        "agop_is_direct": float(agop.is_direct),
     }
+    if fit.num_steps:
+        values |= {"num_steps": float(fit.num_steps), "largest_residual": float(max(fit.column_residuals))}
+    return values | ({"agop_error": float(diagnostics.agop_error)} if diagnostics.agop_error else {})
 
 
 def joined(*parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import deep_rfm
 from experiments.support import checkpoint, floor
+from experiments.support.feature_maps import sampler_of
 from experiments.support.records import RecordsError
 from tests.experiments.kills import killed_at_write
 
@@ -90,7 +91,7 @@ def test_same_numbers_as_the_library_gives(finished):
         depth=3,
         kernel=deep_rfm.Laplace(2.0),
         ridge=1e-3,
-        sample_features=deep_rfm.sampler(SMALL),
+        sample_features=sampler_of(SMALL.feature_map, SMALL.width, SMALL.feature_bandwidth),
     )
     for layer in deep.layers[:-1]:
         x = layer(x)

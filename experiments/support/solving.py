@@ -1,0 +1,30 @@
+"""How the system of each layer is solved: the choices of the command line and the solvers that they name."""
+
+from typing import Literal
+
+from dnc_jax.matrix_free import ConjugateGradients, Keep, check_solver
+from dnc_jax.solvers import Solver, cholesky_solve, eigh_solve
+
+SolverName = Literal["cholesky", "eigh", "cg"]
+SOLVERS: dict[str, Solver] = {"cholesky": cholesky_solve, "eigh": eigh_solve}
+
+
+def solver_of(
+    name: SolverName, ridge: float, *, tolerance: float | None, rank: int | None, keep: Keep | None
+) -> Solver | ConjugateGradients:
+    """Returns the solver of a name; None is the default of `ConjugateGradients`, which all options are of.
+
+    Raises:
+        ValueError: If options of conjugate gradients are out of range or given to another solver, or the
+            ridge is 0.
+    """
+    options = {"tolerance": tolerance, "rank": rank, "keep": keep}
+    given = {key: value for key, value in options.items() if value is not None}
+    if name != "cg":
+        if given:
+            flags = ", ".join(f"--cg-{key}={value}" for key, value in given.items())
+            raise ValueError(f"{flags} needs --solver=cg: got --solver={name}")
+        return SOLVERS[name]
+    solver = ConjugateGradients(**given)
+    check_solver(solver, ridge)
+    return solver
