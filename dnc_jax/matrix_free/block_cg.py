@@ -20,7 +20,7 @@ from dnc_jax.matrix_free.gram_tiles import inner, sum_over
 Operator: TypeAlias = Callable[[Float[Array, "n c"]], Float[Array, "n c"]]
 
 # Steps without a better iterate after which rounding is taken to be all that is left.
-PATIENCE = 20
+PATIENCE = 50
 
 
 class BlockSolution(NamedTuple):
@@ -53,7 +53,7 @@ def block_conjugate_gradients(
 ) -> BlockSolution:
     """Returns x with A x = targets for a positive definite operator A, to residual norms of at most limits.
 
-    Ends early where 20 steps have brought no better iterate, which is that of the smallest largest ratio of a
+    Ends early where 50 steps have brought no better iterate, which is that of the smallest largest ratio of a
     residual to its limit.
 
     Args:
@@ -112,7 +112,7 @@ def _orthonormal_once(
     values, vectors = jnp.linalg.eigh(gram / (lengths[:, None] * lengths[None, :]))
     kept = values > len(values) * jnp.finfo(values.dtype).eps
     roots = jnp.sqrt(jnp.where(kept, values, 1.0))
-    basis = matmul(a, jnp.where(kept, vectors / roots, 0.0) / lengths[:, None])
+    basis = matmul(a, vectors * jnp.where(kept, 1 / roots, 0.0)[None, :] / lengths[:, None])
     return basis, jnp.where(kept, roots, 0.0)[:, None] * vectors.T * lengths[None, :]
 
 
@@ -120,7 +120,8 @@ def _symmetric_inverse(a: Float[Array, "c c"]) -> Float[Array, "c c"]:
     """Returns the pseudo-inverse of a positive semidefinite matrix: directions may have run out."""
     values, vectors = jnp.linalg.eigh((a + a.T) / 2)
     kept = values > len(values) * jnp.finfo(values.dtype).eps * values[-1]
-    return matmul(jnp.where(kept, vectors / jnp.where(kept, values, 1.0), 0.0), vectors.T)
+    inverses = jnp.where(kept, 1 / jnp.where(kept, values, 1.0), 0.0)
+    return matmul(vectors * inverses[None, :], vectors.T)
 
 
 def _keep_best(state: _State, norms: Float[Array, "c"], limits: Float[Array, "c"]) -> _State:

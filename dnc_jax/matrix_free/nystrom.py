@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dnc_jax.kernels import Kernel
 from dnc_jax.linalg import matmul
 from dnc_jax.matrix_free.gram_tiles import Rows, inner, sum_over
+from dnc_jax.types import Scalar
 
 PIVOTS_PER_ROUND = 64
 
@@ -46,11 +47,11 @@ def nystrom_preconditioner(
     kernel: Kernel,
     rows: Rows,
     is_real: Float[Array, "n"],
-    ridge: Float[Array, ""],
+    ridge: Scalar,
     rank: int,
     axis: str | None,
 ) -> Preconditioner:
-    """Returns a preconditioner of K + ridge I from a multiple of 64 pivots, at least rank of them.
+    """Returns a preconditioner of K + ridge I from rank pivots, rounded up to rounds of 64.
 
     Args:
         is_real: 1 for a device's own rows, 0 for those that only fill the last block.
@@ -59,8 +60,8 @@ def nystrom_preconditioner(
     values, vectors = jnp.linalg.eigh(inner(axis, factor, factor))
     eps = jnp.finfo(values.dtype).eps
     kept = values > len(values) * eps * values[-1]
-    roots = jnp.sqrt(jnp.where(kept, values, 1.0))
-    vectors = matmul(factor, jnp.where(kept, vectors / roots, 0.0))
+    inverse_roots = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)
+    vectors = matmul(factor, vectors * inverse_roots[None, :])
     smallest = jnp.min(jnp.where(kept, values, jnp.inf))
     # Nothing is left of a K of lower rank, and the ridge alone is the rest.
     shift = ridge + jnp.where(kept[0], smallest, 0.0)
@@ -73,7 +74,9 @@ def pivoted_cholesky(
 ) -> Float[Array, "n r"]:
     """Returns a device's own rows of F, K being F F^T and something positive semidefinite."""
     num_blocks, block_size = rows.blocks.shape[:2]
-    num_own, num_rounds = rows.num_own * block_size, -(-rank // PIVOTS_PER_ROUND)
+    num_rows, num_own = num_blocks * block_size, rows.num_own * block_size
+    num_pivots = min(PIVOTS_PER_ROUND, num_rows)
+    num_rounds = -(-min(rank, num_rows) // num_pivots)
     whole = rows.blocks.reshape(-1, *rows.blocks.shape[2:])
     begin = rows.first * block_size
     own = jax.lax.dynamic_slice_in_dim(whole, begin, num_own)
@@ -90,25 +93,26 @@ def pivoted_cholesky(
         number: Int[Array, ""], carry: tuple[Float[Array, "n r"], Float[Array, "n"]]
     ) -> tuple[Float[Array, "n r"], Float[Array, "n"]]:
         factor, left = carry
-        pivots = _draw(jax.random.fold_in(key, number), left, num_blocks * block_size, axis)
+        pivots = _draw(jax.random.fold_in(key, number), left, num_pivots, axis)
         points, of_pivots = whole[pivots], gathered(factor, pivots)
         columns = (kernel(own, points) - matmul(factor, of_pivots.T)) * is_real[:, None]
         corner = kernel(points, points) - matmul(of_pivots, of_pivots.T)
         values, vectors = jnp.linalg.eigh((corner + corner.T) / 2)
         kept = values > negligible
-        new = matmul(columns, jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0))
-        factor = jax.lax.dynamic_update_slice(factor, new, (0, number * PIVOTS_PER_ROUND))
+        inverse_roots = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)
+        new = matmul(columns, vectors * inverse_roots[None, :])
+        factor = jax.lax.dynamic_update_slice(factor, new, (0, number * num_pivots))
         return factor, jnp.maximum(left - jnp.sum(new * new, axis=1), 0.0)
 
-    empty = jnp.zeros((num_own, num_rounds * PIVOTS_PER_ROUND), own.dtype)
+    empty = jnp.zeros((num_own, num_rounds * num_pivots), own.dtype)
     if axis is not None:
         empty = jax.lax.pcast(empty, axis, to="varying")
     return jax.lax.fori_loop(0, num_rounds, add_round, (empty, diagonal))[0]
 
 
-def _draw(key: PRNGKeyArray, weights: Float[Array, "n"], num_rows: int, axis: str | None) -> Int[Array, "p"]:
-    """Returns different rows, one after the other with probability proportional to its weight."""
+def _draw(key: PRNGKeyArray, weights: Float[Array, "n"], count: int, axis: str | None) -> Int[Array, "p"]:
+    """Returns count different rows, one after the other with probability proportional to its weight."""
     whole = weights if axis is None else jax.lax.all_gather(weights, axis, tiled=True)
     # The largest of log w + Gumbel noise are such a draw without replacement (Yellott 1977).
-    scores = jnp.log(whole) + jax.random.gumbel(key, (num_rows,), whole.dtype)
-    return jax.lax.top_k(scores, PIVOTS_PER_ROUND)[1]
+    scores = jnp.log(whole) + jax.random.gumbel(key, whole.shape, whole.dtype)
+    return jax.lax.top_k(scores, count)[1]
