@@ -12,27 +12,46 @@ from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.agop_estimates import Estimate
 from dnc_jax.linalg import norm
 from dnc_jax.machine import KernelMachine
+from dnc_jax.sharing import gather_over, largest_over, num_devices_of, place_in, sum_over
 
 # Batches that the standard error comes from, at least.
 MIN_BATCHES = 8
 
 
-def streamed_agop(machine: KernelMachine, batch_bytes: int) -> tuple[Float[Array, "d d"], AGOPDiagnostics]:
-    """Returns the AGOP at all centers, in batches whose Gram matrix takes batch_bytes."""
-    return kernel_agop_core(machine, batch_size=_batch_size(machine, batch_bytes), is_direct=True)
+def streamed_agop(
+    machine: KernelMachine, batch_bytes: int, axis: str | None = None
+) -> tuple[Float[Array, "d d"], AGOPDiagnostics]:
+    """Returns the AGOP at all centers, in batches whose Gram matrix takes batch_bytes.
+
+    Args:
+        axis: Within `jax.shard_map`, the mesh axis that the machine's centers and weights are shared along.
+    """
+    whole = gather_machine(machine, axis)
+    # One device's centers are all of them, the same object, which are at distance 0 of themselves for sure.
+    own = None if axis is None else machine.centers
+    size = _batch_size(whole, batch_bytes)
+    gram, diagnostics = kernel_agop_core(whole, own, batch_size=size, is_direct=True)
+    cancellation = largest_over(axis, diagnostics.cancellation)
+    return sum_over(axis, gram) / num_devices_of(axis), diagnostics._replace(cancellation=cancellation)
 
 
 def drawn_agop(
-    machine: KernelMachine, drawn: Int[Array, "q"], batch_bytes: int
+    machine: KernelMachine, drawn: Int[Array, "q"], batch_bytes: int, axis: str | None = None
 ) -> tuple[Estimate, AGOPDiagnostics]:
     """Returns the AGOP at some centers in random order, as an estimate of that at all of them.
 
     The standard error is over batches, at least 8, times sqrt(1 - q/n) for q rows drawn without replacement
     from n.
+
+    Args:
+        drawn: Numbers of centers, counted over all devices.
+        axis: As in `streamed_agop`; devices share the batches.
     """
-    x, num_drawn = machine.centers, drawn.shape[0]
+    machine = gather_machine(machine, axis)
+    x, num_drawn, num_devices = machine.centers, drawn.shape[0], num_devices_of(axis)
     size = max(1, min(_batch_size(machine, batch_bytes), num_drawn // MIN_BATCHES))
-    num_batches = -(-num_drawn // size)
+    num_filled = -(-num_drawn // size)
+    num_batches = -(-num_filled // num_devices) * num_devices
     places = jnp.arange(num_batches * size).reshape(num_batches, size)
     is_real = (places < num_drawn).astype(x.dtype)
     batches = drawn[jnp.minimum(places, num_drawn - 1)]
@@ -42,15 +61,19 @@ def drawn_agop(
     ) -> tuple[tuple[Array, Array, Array], None]:
         total, squares, cancellation = sums
         rows, weights = batch
-        gram, diagnostics = kernel_agop_core(machine, x[rows], row_weights=weights, is_direct=True)
         share = jnp.sum(weights) / num_drawn
+        # A batch that only fills up has a weight, for its mean to be a number, and no share.
+        weights = jnp.where(share > 0, weights, 1.0)
+        gram, diagnostics = kernel_agop_core(machine, x[rows], row_weights=weights, is_direct=True)
         largest = jnp.maximum(cancellation, diagnostics.cancellation)
         return (total + share * gram, squares + share * gram * gram, largest), None
 
     empty = jnp.zeros((x.shape[1], x.shape[1]), x.dtype)
-    sums, _ = jax.lax.scan(add, (empty, empty, jnp.ones((), x.dtype)), (batches, is_real))
-    value, squares, cancellation = sums
-    spread = jnp.maximum(squares - value * value, 0.0) / max(num_batches - 1, 1)
+    own = _own_part(batches, axis), _own_part(is_real, axis)
+    sums, _ = jax.lax.scan(add, (empty, empty, jnp.ones((), x.dtype)), own)
+    value, squares = sum_over(axis, sums[0]), sum_over(axis, sums[1])
+    cancellation = largest_over(axis, sums[2])
+    spread = jnp.maximum(squares - value * value, 0.0) / max(num_filled - 1, 1)
     error = jnp.sqrt(spread * (1 - num_drawn / x.shape[0]))
     return Estimate(value, error), AGOPDiagnostics(cancellation, jnp.ones((), bool))
 
@@ -69,6 +92,20 @@ def draw_points(key: PRNGKeyArray, num_rows: int, size: int) -> Int[Array, "q"]:
     if not 2 <= size <= num_rows:
         raise ValueError(f"agop_size must lie in 2..{num_rows}, the number of rows: got {size}")
     return jax.random.permutation(key, num_rows)[:size]
+
+
+def gather_machine(machine: KernelMachine, axis: str | None) -> KernelMachine:
+    """Returns a machine with the centers and weights of all devices, whole on each."""
+    if axis is None:
+        return machine
+    return KernelMachine(
+        machine.kernel, gather_over(axis, machine.centers), gather_over(axis, machine.weights)
+    )
+
+
+def _own_part(batches: Array, axis: str | None) -> Array:
+    size = len(batches) // num_devices_of(axis)
+    return jax.lax.dynamic_slice_in_dim(batches, place_in(axis) * size, size)
 
 
 def _batch_size(machine: KernelMachine, batch_bytes: int) -> int:

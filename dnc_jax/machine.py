@@ -12,6 +12,7 @@ from dnc_jax.errors import FitError
 from dnc_jax.kernels import ImageKernel, Kernel, check_kernel
 from dnc_jax.linalg import matmul
 from dnc_jax.matrix_free import ConjugateGradients, check_solver, solve_matrix_free
+from dnc_jax.sharing import lengths_of_columns, sum_over
 from dnc_jax.solvers import Solver, check_ridge, cholesky_solve, quick_cholesky_solve
 from dnc_jax.types import Scalar, is_concrete, pytree
 
@@ -54,15 +55,20 @@ def kernel_machine_core(
     ridge: Scalar,
     solver: Solver | ConjugateGradients = cholesky_solve,
     sample_weights: Float[Array, "n"] | None = None,
+    axis: str | None = None,
 ) -> tuple[KernelMachine, FitDiagnostics]:
     """Returns the machine with weights (K + ridge I)^-1 targets, and its diagnostics, unchecked.
 
     With sample_weights s the ridge of row i is ridge / s_i.
 
     For use under jit, vmap or scan; `fit_kernel_machine` is the same with the check.
+
+    Args:
+        axis: For `ConjugateGradients` within `jax.shard_map`: the mesh axis that rows are shared along. x,
+            targets and the machine's centers and weights are then a device's own rows, as many on each.
     """
     if isinstance(solver, ConjugateGradients):
-        return _matrix_free_machine(kernel, x, targets, ridge, solver, sample_weights)
+        return _matrix_free_machine(kernel, x, targets, ridge, solver, sample_weights, axis)
     return machine_of_gram(kernel, x, kernel(x, x), targets, ridge, solver, sample_weights)
 
 
@@ -93,10 +99,11 @@ def _matrix_free_machine(
     ridge: Scalar,
     solver: ConjugateGradients,
     sample_weights: Float[Array, "n"] | None,
+    axis: str | None,
 ) -> tuple[KernelMachine, FitDiagnostics]:
-    found = solve_matrix_free(kernel, x, targets, _added(ridge, sample_weights, x), solver)
+    found = solve_matrix_free(kernel, x, targets, _added(ridge, sample_weights, x), solver, axis)
     diagnostics = _diagnostics(
-        found.weights, found.residual_norms, targets, found.condition_bound, found.num_steps
+        found.weights, found.residual_norms, targets, found.condition_bound, found.num_steps, axis
     )
     return KernelMachine(kernel, x, found.weights), diagnostics
 
@@ -115,12 +122,13 @@ def _diagnostics(
     targets: Float[Array, "n c"],
     condition_estimate: Float[Array, ""],
     num_steps: Int[Array, ""],
+    axis: str | None = None,
 ) -> FitDiagnostics:
-    lengths = jnp.linalg.norm(targets, axis=0)
+    lengths = lengths_of_columns(axis, targets)
     residual = jnp.linalg.norm(left) / jnp.linalg.norm(lengths)
     # Of an output whose targets are all 0, the residual itself.
     columns = left / jnp.where(lengths > 0, lengths, 1.0)
-    finite = jnp.all(jnp.isfinite(weights))
+    finite = sum_over(axis, jnp.sum(~jnp.isfinite(weights))) == 0
     return FitDiagnostics(finite, residual, condition_estimate, columns, num_steps)
 
 
@@ -152,7 +160,7 @@ def fit_kernel_machine(
     machine, diagnostics = _jitted_core(
         kernel, x, targets, ridge, solver or quick_cholesky_solve, sample_weights
     )
-    check_fit(diagnostics, x, targets, ridge)
+    check_fit(diagnostics, x, targets, ridge, solver=solver)
     return machine
 
 
@@ -203,13 +211,19 @@ def _check_sample_weights(sample_weights: Float[Array, "n"], x: Float[Array, "n 
         )
 
 
-def is_solved(diagnostics: FitDiagnostics) -> Bool[Array, ""] | np.bool:
-    """Returns whether the weights are finite and the residual is at most eps^(1/3), traced or on the host."""
-    return diagnostics.finite & (diagnostics.residual <= _tolerance(diagnostics.residual.dtype))
+def is_solved(
+    diagnostics: FitDiagnostics, solver: Solver | ConjugateGradients | None = None
+) -> Bool[Array, ""] | np.bool:
+    """Returns whether the weights are finite and the residual is small, traced or on the host.
+
+    At most eps^(1/3), or what conjugate gradients were asked for if that is more.
+    """
+    return diagnostics.finite & (diagnostics.residual <= _tolerance(diagnostics.residual.dtype, solver))
 
 
-def _tolerance(dtype: jnp.dtype) -> float:
-    return float(jnp.finfo(dtype).eps) ** (1 / 3)
+def _tolerance(dtype: jnp.dtype, solver: Solver | ConjugateGradients | None) -> float:
+    asked = solver.tolerance if isinstance(solver, ConjugateGradients) else 0.0
+    return max(float(jnp.finfo(dtype).eps) ** (1 / 3), asked)
 
 
 def check_fit(
@@ -218,18 +232,19 @@ def check_fit(
     targets: Float[Array, "n c"],
     ridge: float,
     where: str = "the kernel machine",
+    solver: Solver | ConjugateGradients | None = None,
 ) -> None:
     """Raises if the diagnostics of a fit, read on the host, say that its weights cannot be trusted.
 
     Raises:
         ValueError: If the cause is values of x or targets that are not finite, or targets all zero.
-        FitError: If the system is singular, or solved with a residual above eps^(1/3).
+        FitError: If the system is singular, or solved with too large a residual, as `is_solved` has it.
     """
     diagnostics = jax.device_get(diagnostics)
     finite, residual, condition = diagnostics.finite, diagnostics.residual, diagnostics.condition_estimate
-    if is_solved(diagnostics):
+    if is_solved(diagnostics, solver):
         return
-    tolerance = _tolerance(x.dtype)
+    tolerance = _tolerance(x.dtype, solver)
     check_finite("x", x)
     check_finite("targets", targets)
     if not jnp.any(targets):

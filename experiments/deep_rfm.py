@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import jax
 import tyro
+from jax.sharding import Mesh
 
 from dnc_jax import DeepRFMLayer, Gaussian, Laplace, unit_rows
 from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
@@ -131,6 +132,8 @@ class Session:
     num_classes: int
     solver: Solver | ConjugateGradients
     sample_features: FeatureSampler
+    mesh: Mesh | None
+    """of devices that share the rows of conjugate gradients; the compiler divides what others do"""
 
 
 def main(config: Config) -> Path | None:
@@ -161,7 +164,8 @@ def main(config: Config) -> Path | None:
     )
     train = layers.place(prepared.train, partial(devices.shard_rows, mesh), dtype)
     test = layers.place(prepared.test, partial(devices.replicate, mesh), dtype)
-    session = Session(config, run, table, train, test, prepared.num_classes, solver, sample_features)
+    shared = mesh if config.solver == "cg" else None
+    session = Session(config, run, table, train, test, prepared.num_classes, solver, sample_features, shared)
     with command.resumable(workdir, "experiments.deep_rfm"), plotting.figures_of(run):
         rows = [row for seed in config.seeds for row in run_seed(session, seed)]
     table.say(closing_line(rows, workdir))
@@ -253,6 +257,7 @@ def fit_one(
         num_iters=config.num_iters,
         solver=session.solver,
         agop_size=config.agop_size,
+        mesh=session.mesh,
         where=f"layer {number} of {config.depth}",
     )
     received = dataclasses.replace(train, x=x), dataclasses.replace(session.test, x=test_x)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dnc_jax.linalg import matmul
-from dnc_jax.matrix_free.gram_tiles import inner, sum_over
+from dnc_jax.sharing import inner, lengths_of_columns
 
 Operator: TypeAlias = Callable[[Float[Array, "n c"]], Float[Array, "n c"]]
 
@@ -62,8 +62,7 @@ def block_conjugate_gradients(
     """
 
     def norms(state: _State) -> Float[Array, "c"]:
-        residual = residual_root(matmul(state.basis, state.coefficients))
-        return jnp.sqrt(sum_over(axis, jnp.sum(residual * residual, axis=0)))
+        return lengths_of_columns(axis, residual_root(matmul(state.basis, state.coefficients)))
 
     def advance(state: _State) -> _State:
         image = operator(state.directions)

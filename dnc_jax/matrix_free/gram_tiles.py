@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from dnc_jax.kernels import Kernel
 from dnc_jax.linalg import matmul
+from dnc_jax.sharing import gather_over, place_in, scatter_sum_over
 
 
 class Rows(NamedTuple):
@@ -28,10 +29,7 @@ class Rows(NamedTuple):
 
 def rows_of(x: Float[Array, "o s ..."], axis: str | None) -> Rows:
     """Returns the rows of all devices, given a device's own blocks."""
-    if axis is None:
-        return Rows(x, 0, len(x))
-    blocks = jax.lax.all_gather(x, axis, tiled=True)
-    return Rows(blocks, jax.lax.axis_index(axis) * len(x), len(x))
+    return Rows(gather_over(axis, x), place_in(axis) * len(x), len(x))
 
 
 def num_tiles(num_blocks: int) -> int:
@@ -66,7 +64,7 @@ def times(
 
     Sums are in the dtype of v, whatever that of the tiles.
     """
-    whole = v if axis is None else jax.lax.all_gather(v, axis, tiled=True)
+    whole = gather_over(axis, v)
     count = num_tiles(len(rows.blocks))
 
     def add_block(total: Float[Array, "b s c"], offset: Int[Array, ""]) -> tuple[Float[Array, "b s c"], None]:
@@ -89,11 +87,8 @@ def times(
         (total, own_sum), _ = jax.lax.scan(add_pair, (total, first), jnp.arange(1, count))
         return total.at[at].add(own_sum), None
 
-    start = jnp.zeros_like(whole)
-    if axis is not None:
-        start = jax.lax.pcast(start, axis, to="varying")
-    total, _ = jax.lax.scan(add_block, start, jnp.arange(rows.num_own))
-    return total if axis is None else jax.lax.psum_scatter(total, axis, tiled=True)
+    total, _ = jax.lax.scan(add_block, jnp.zeros_like(whole), jnp.arange(rows.num_own))
+    return scatter_sum_over(axis, total)
 
 
 def _partner(rows: Rows, offset: Int[Array, ""], step: Int[Array, ""]) -> Int[Array, ""]:
@@ -102,13 +97,3 @@ def _partner(rows: Rows, offset: Int[Array, ""], step: Int[Array, ""]) -> Int[Ar
 
 def _share(num_blocks: int, step: Int[Array, ""], dtype: jnp.dtype) -> Float[Array, ""]:
     return jnp.where(2 * step == num_blocks, 0.5, 1.0).astype(dtype)
-
-
-def sum_over(axis: str | None, value: Array) -> Array:
-    """Returns the sum over devices."""
-    return value if axis is None else jax.lax.psum(value, axis)
-
-
-def inner(axis: str | None, a: Float[Array, "n p"], b: Float[Array, "n q"]) -> Float[Array, "p q"]:
-    """Returns a^T b of all rows, a device having its own."""
-    return sum_over(axis, matmul(a.T, b))

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dnc_jax.kernels import Kernel
 from dnc_jax.linalg import matmul
-from dnc_jax.matrix_free.gram_tiles import Rows, inner, sum_over
+from dnc_jax.matrix_free.gram_tiles import Rows
+from dnc_jax.sharing import gather_over, inner, sum_over
 from dnc_jax.types import Scalar
 
 PIVOTS_PER_ROUND = 64
@@ -105,14 +106,12 @@ def pivoted_cholesky(
         return factor, jnp.maximum(left - jnp.sum(new * new, axis=1), 0.0)
 
     empty = jnp.zeros((num_own, num_rounds * num_pivots), own.dtype)
-    if axis is not None:
-        empty = jax.lax.pcast(empty, axis, to="varying")
     return jax.lax.fori_loop(0, num_rounds, add_round, (empty, diagonal))[0]
 
 
 def _draw(key: PRNGKeyArray, weights: Float[Array, "n"], count: int, axis: str | None) -> Int[Array, "p"]:
     """Returns count different rows, one after the other with probability proportional to its weight."""
-    whole = weights if axis is None else jax.lax.all_gather(weights, axis, tiled=True)
+    whole = gather_over(axis, weights)
     # The largest of log w + Gumbel noise are such a draw without replacement (Yellott 1977).
     scores = jnp.log(whole) + jax.random.gumbel(key, whole.shape, whole.dtype)
     return jax.lax.top_k(scores, count)[1]

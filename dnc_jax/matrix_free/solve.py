@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int
 from dnc_jax.checks import check_count
 from dnc_jax.kernels import Kernel
 from dnc_jax.matrix_free.block_cg import block_conjugate_gradients
-from dnc_jax.matrix_free.gram_tiles import make_tiles, num_tiles, rows_of, sum_over, times
+from dnc_jax.matrix_free.gram_tiles import make_tiles, num_tiles, rows_of, times
 from dnc_jax.matrix_free.nystrom import nystrom_preconditioner
+from dnc_jax.sharing import lengths_of_columns, sum_over
 from dnc_jax.types import Scalar, is_concrete
 
 Keep = Literal["float32", "float64", "nothing"]
@@ -118,10 +119,7 @@ def solve_matrix_free(
         image = times(kernel, rows, tiles, (v * is_real[:, None]).reshape(num_own, size, -1), axis)
         return image.reshape(v.shape) * is_real[:, None] + added * v
 
-    def norms(v: Float[Array, "n c"]) -> Float[Array, "c"]:
-        return jnp.sqrt(sum_over(axis, jnp.sum(v * v, axis=0)))
-
-    lengths = norms(targets)
+    lengths = lengths_of_columns(axis, targets)
     limits = recipe.tolerance * jnp.where(lengths > 0, lengths, 1.0)
     ridge = sum_over(axis, jnp.sum(added[:, 0] * is_real)) / sum_over(axis, jnp.sum(is_real))
     preconditioner = nystrom_preconditioner(
@@ -141,7 +139,7 @@ def solve_matrix_free(
         )
         weights = state.weights + from_left(found.solution)
         left = targets - product(kept if is_exact else None, weights)
-        reached = norms(left)
+        reached = lengths_of_columns(axis, left)
         is_better = jnp.max(reached / limits) < jnp.max(state.best_norms / limits)
         return _State(
             weights,

@@ -1,0 +1,127 @@
+"""One layer of Deep RFM, traceable: unit rows, kernel machine, AGOP, M^(1/2), random features."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
+from dnc_jax.agop_streamed import drawn_agop, relative_error, streamed_agop
+from dnc_jax.kernels import Kernel, at_rows
+from dnc_jax.linalg import matmul, psd_power, unit_rows
+from dnc_jax.machine import (
+    FitDiagnostics,
+    KernelMachine,
+    kernel_machine_core,
+)
+from dnc_jax.matrix_free import ConjugateGradients
+from dnc_jax.rfm import RFM
+from dnc_jax.solvers import Solver, cholesky_solve
+from dnc_jax.types import FeatureMap, Scalar, Stages, pytree
+
+# Of a batch of points against all centers, where an AGOP is streamed beside a kernel matrix.
+BATCH_BYTES = 2**25
+
+
+@pytree
+class DeepRFMLayer:
+    """A fitted layer: its predictor on unit rows, M (d, d), M^(1/2) (d, d) and the random features."""
+
+    machine: KernelMachine | RFM
+    feature_matrix: Array
+    feature_root: Array
+    features: FeatureMap
+
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n p"]:
+        """Returns what the layer passes on: phi(M^(1/2) x) of rows scaled to unit norm."""
+        return stages(self, x).nonlinear
+
+
+class LayerDiagnostics(NamedTuple):
+    """What tells whether a layer can be trusted: a few numbers, read once by the host."""
+
+    fit: FitDiagnostics
+    agop: AGOPDiagnostics
+    agop_error: Float[Array, ""]
+    """standard error of an AGOP at drawn points, relative to it; 0 where it is at all of them"""
+    feature_matrix_is_finite: Bool[Array, ""]
+
+
+def stages(layer: DeepRFMLayer, x: Float[Array, "n d"]) -> Stages:
+    """Returns x with unit rows, M^(1/2) x, and phi(M^(1/2) x)."""
+    inputs = unit_rows(x)
+    linear = matmul(inputs, layer.feature_root)
+    return Stages(inputs, linear, layer.features(linear))
+
+
+def deep_rfm_layer_core(
+    x: Float[Array, "n d"],
+    targets: Float[Array, "n c"],
+    features: FeatureMap,
+    *,
+    kernel: Kernel,
+    ridge: Scalar,
+    num_iters: int = 1,
+    solver: Solver | ConjugateGradients = cholesky_solve,
+    agop_rows: Int[Array, "q"] | None = None,
+    axis: str | None = None,
+) -> tuple[DeepRFMLayer, LayerDiagnostics]:
+    """Returns the layer of `fit_deep_rfm_layer` for given features, and its diagnostics, unchecked.
+
+    For use under jit, vmap or scan; num_iters and solver are static.
+
+    Args:
+        agop_rows: Rows, in random order, whose gradients enter each AGOP; None takes all.
+        axis: For `ConjugateGradients` within `jax.shard_map`: the mesh axis that rows are shared along. x,
+            targets and the machine's centers and weights are then a device's own, as many on each.
+    """
+    inputs = unit_rows(x)
+    fit_with_agop = partial(_fit_with_agop, kernel, targets, ridge, solver, agop_rows, axis)
+    predictor, fit, gram, agop, error = fit_with_agop(inputs)
+    matrix, root = _scaled_with_root(gram, agop)
+    for _ in range(num_iters - 1):
+        previous, previous_root = matrix, root
+        machine, fit, gram, agop, error = fit_with_agop(matmul(inputs, previous_root))
+        matrix, root = _scaled_with_root(matmul(previous_root, matmul(gram, previous_root)), agop)
+        predictor = RFM(machine, previous, previous_root)
+    features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
+    diagnostics = LayerDiagnostics(fit, agop, error, jnp.all(jnp.isfinite(matrix)))
+    return DeepRFMLayer(predictor, matrix, root, features), diagnostics
+
+
+def _fit_with_agop(
+    kernel: Kernel,
+    targets: Float[Array, "n c"],
+    ridge: Scalar,
+    solver: Solver | ConjugateGradients,
+    agop_rows: Int[Array, "q"] | None,
+    axis: str | None,
+    x: Float[Array, "n d"],
+) -> tuple[KernelMachine, FitDiagnostics, Float[Array, "d d"], AGOPDiagnostics, Float[Array, ""]]:
+    """Returns the machine on x and its AGOP, with the diagnostics of both and the error of the AGOP."""
+    is_matrix_free = isinstance(solver, ConjugateGradients)
+    # Distances are computed once for both, where they may be kept.
+    shared = kernel if is_matrix_free or agop_rows is not None else at_rows(kernel, x)
+    machine, fit = kernel_machine_core(shared, x, targets, ridge, solver, axis=axis)
+    batch_bytes = solver.tile_bytes if is_matrix_free else BATCH_BYTES
+    error = jnp.zeros((), x.dtype)
+    if agop_rows is not None:
+        estimate, agop = drawn_agop(machine, agop_rows, batch_bytes, axis)
+        gram, error = estimate.value, relative_error(estimate)
+    elif is_matrix_free:
+        gram, agop = streamed_agop(machine, batch_bytes, axis)
+    else:
+        gram, agop = kernel_agop_core(machine)
+    return KernelMachine(kernel, x, machine.weights), fit, gram, agop, error
+
+
+def _scaled_with_root(
+    gram: Float[Array, "d d"], agop: AGOPDiagnostics
+) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    # The largest entry of a positive semidefinite matrix lies on its diagonal.
+    matrix = gram / jnp.max(jnp.diagonal(gram))
+    # Eigenvalues below the rounding of M are noise, yet their roots are not small: 1e-16 becomes 1e-8 in
+    # directions that M does not see, which the next layer would carry on.
+    return matrix, psd_power(matrix, 0.5, rtol=agop.rounding())
