@@ -107,6 +107,7 @@ from dnc_jax.kernels import (
 )
 from dnc_jax.linalg import psd_pinv, psd_power, squared_distances, unit_rows
 from dnc_jax.machine import KernelMachine, fit_kernel_machine, kernel_machine_core
+from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.patches import image_patches
 from dnc_jax.rfm import RFM, fit_rfm, rfm_iterates
 from dnc_jax.rfm_selection import RFMHistory, mean_squared_error, misclassification, select_rfm
@@ -121,6 +122,7 @@ __all__ = [
     "Attribution",
     "ClassStats",
     "CollapseMetrics",
+    "ConjugateGradients",
     "ConvNTK",
     "ConvRFM",
     "DeepRFM",

@@ -12,7 +12,7 @@ from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.agop_estimates import Estimate
 from dnc_jax.linalg import norm
 from dnc_jax.machine import KernelMachine
-from dnc_jax.sharing import gather_over, largest_over, num_devices_of, place_in, sum_over
+from dnc_jax.sharing import gather_over, num_devices_of, place_in, sum_over
 
 # Batches that the standard error comes from, at least.
 MIN_BATCHES = 8
@@ -31,8 +31,10 @@ def streamed_agop(
     own = None if axis is None else machine.centers
     size = _batch_size(whole, batch_bytes)
     gram, diagnostics = kernel_agop_core(whole, own, batch_size=size, is_direct=True)
-    cancellation = largest_over(axis, diagnostics.cancellation)
-    return sum_over(axis, gram) / num_devices_of(axis), diagnostics._replace(cancellation=cancellation)
+    magnitude = sum_over(axis, diagnostics.cancellation * jnp.trace(gram))
+    gram = sum_over(axis, gram)
+    cancellation = magnitude / jnp.trace(gram)
+    return gram / num_devices_of(axis), diagnostics._replace(cancellation=cancellation)
 
 
 def drawn_agop(
@@ -59,20 +61,20 @@ def drawn_agop(
     def add(
         sums: tuple[Array, Array, Array], batch: tuple[Int[Array, "s"], Float[Array, "s"]]
     ) -> tuple[tuple[Array, Array, Array], None]:
-        total, squares, cancellation = sums
+        total, squares, magnitude = sums
         rows, weights = batch
         share = jnp.sum(weights) / num_drawn
         # A batch that only fills up has a weight, for its mean to be a number, and no share.
         weights = jnp.where(share > 0, weights, 1.0)
         gram, diagnostics = kernel_agop_core(machine, x[rows], row_weights=weights, is_direct=True)
-        largest = jnp.maximum(cancellation, diagnostics.cancellation)
-        return (total + share * gram, squares + share * gram * gram, largest), None
+        magnitude = magnitude + share * diagnostics.cancellation * jnp.trace(gram)
+        return (total + share * gram, squares + share * gram * gram, magnitude), None
 
     empty = jnp.zeros((x.shape[1], x.shape[1]), x.dtype)
     own = _own_part(batches, axis), _own_part(is_real, axis)
-    sums, _ = jax.lax.scan(add, (empty, empty, jnp.ones((), x.dtype)), own)
-    value, squares = sum_over(axis, sums[0]), sum_over(axis, sums[1])
-    cancellation = largest_over(axis, sums[2])
+    sums, _ = jax.lax.scan(add, (empty, empty, jnp.zeros((), x.dtype)), own)
+    value, squares, magnitude = (sum_over(axis, part) for part in sums)
+    cancellation = magnitude / jnp.trace(value)
     spread = jnp.maximum(squares - value * value, 0.0) / max(num_filled - 1, 1)
     error = jnp.sqrt(spread * (1 - num_drawn / x.shape[0]))
     return Estimate(value, error), AGOPDiagnostics(cancellation, jnp.ones((), bool))

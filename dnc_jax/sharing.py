@@ -15,11 +15,6 @@ def sum_over(axis: str | None, value: Shaped[Array, "..."]) -> Shaped[Array, "..
     return value if axis is None else jax.lax.psum(value, axis)
 
 
-def largest_over(axis: str | None, value: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-    """Returns the largest over devices, entrywise."""
-    return value if axis is None else jax.lax.pmax(value, axis)
-
-
 def gather_over(axis: str | None, rows: Shaped[Array, "n ..."]) -> Shaped[Array, "m ..."]:
     """Returns the rows of all devices, whole on each."""
     return rows if axis is None else jax.lax.all_gather(rows, axis, tiled=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dnc_jax import KernelMachine, Laplace, fit_deep_rfm_layer, relu_features
+from dnc_jax.agop import kernel_agop_core
 from dnc_jax.agop_streamed import draw_points, drawn_agop, relative_error, streamed_agop
 from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
 from tests import oracles
@@ -34,7 +35,9 @@ def test_the_streamed_form_is_the_oracle(num_rows):
     got, diagnostics = jax.jit(streamed_agop, static_argnums=1)(machine(), 8 * NUM_POINTS * num_rows)
     assert_close(got, oracles.agop(gradients(machine())), np.float64, "product")
     assert bool(diagnostics.is_direct)
-    assert float(diagnostics.cancellation) >= 1
+    whole = kernel_agop_core(machine(), is_direct=True)[1]
+    np.testing.assert_allclose(diagnostics.cancellation, whole.cancellation, rtol=1e-10)
+    assert float(whole.cancellation) > 1.01
 
 
 @pytest.mark.parametrize("num_rows", [1, 4, 60])
@@ -42,9 +45,11 @@ def test_the_streamed_form_is_the_oracle(num_rows):
 def test_the_mean_is_over_the_drawn_points(size, num_rows):
     drawn = draw_points(jax.random.key(1), NUM_POINTS, size)
     assert len(set(np.asarray(drawn).tolist())) == size
-    estimate, _ = jax.jit(drawn_agop, static_argnums=2)(machine(), drawn, 8 * NUM_POINTS * num_rows)
+    estimate, diagnostics = jax.jit(drawn_agop, static_argnums=2)(machine(), drawn, 8 * NUM_POINTS * num_rows)
     assert_close(estimate.value, oracles.agop(gradients(machine(), drawn)), np.float64, "product")
     assert np.all(np.isfinite(estimate.standard_error))
+    at_drawn = kernel_agop_core(machine(), machine().centers[drawn], is_direct=True)[1]
+    np.testing.assert_allclose(diagnostics.cancellation, at_drawn.cancellation, rtol=1e-9)
     assert (float(relative_error(estimate)) > 0) == (size < NUM_POINTS)
 
 

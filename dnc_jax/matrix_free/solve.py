@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dnc_jax.checks import check_count
 from dnc_jax.kernels import Kernel
 from dnc_jax.matrix_free.block_cg import block_conjugate_gradients
-from dnc_jax.matrix_free.gram_tiles import make_tiles, num_tiles, rows_of, times
-from dnc_jax.matrix_free.nystrom import nystrom_preconditioner
+from dnc_jax.matrix_free.gram_tiles import Rows, make_tiles, num_tiles, rows_of, times
+from dnc_jax.matrix_free.nystrom import Preconditioner, nystrom_preconditioner
 from dnc_jax.sharing import lengths_of_columns, sum_over
 from dnc_jax.types import Scalar, is_concrete
 
@@ -77,6 +77,22 @@ class MatrixFreeSolution(NamedTuple):
     num_steps: Int[Array, ""]
 
 
+class _System(NamedTuple):
+    """K + diag(added) on a device's own rows, filled up to whole blocks, of which those not real stay 0."""
+
+    kernel: Kernel
+    rows: Rows
+    is_real: Float[Array, "n 1"]
+    added: Float[Array, "n 1"]
+    axis: str | None
+
+    def product(self, tiles: Float[Array, "o t s s"] | None, v: Float[Array, "n c"]) -> Float[Array, "n c"]:
+        """Returns the system times v, by tiles that are kept, or of None made anew."""
+        blocks = (v * self.is_real).reshape(self.rows.num_own, -1, v.shape[1])
+        image = times(self.kernel, self.rows, tiles, blocks, self.axis)
+        return image.reshape(v.shape) * self.is_real + self.added * v
+
+
 class _State(NamedTuple):
     weights: Float[Array, "n c"]
     left: Float[Array, "n c"]
@@ -84,7 +100,7 @@ class _State(NamedTuple):
     best_norms: Float[Array, "c"]
     num_steps: Int[Array, ""]
     number: Int[Array, ""]
-    is_better: Array
+    is_better: Bool[Array, ""]
 
 
 def solve_matrix_free(
@@ -105,32 +121,37 @@ def solve_matrix_free(
     num_own, size = block_shape(num_rows, recipe.tile_bytes, dtype.itemsize)
     missing = num_own * size - num_rows
     is_real = (jnp.arange(num_own * size) < num_rows).astype(dtype)
-    blocks = _filled(x, missing).reshape(num_own, size, *x.shape[1:])
-    targets = jnp.pad(targets, ((0, missing), (0, 0)))
-    added = _filled(added[:, None], missing)
-    rows = rows_of(blocks, axis)
-    kept = (
-        None
-        if recipe.keep == "nothing"
-        else make_tiles(kernel, rows, min(jnp.dtype(recipe.keep), dtype, key=lambda d: d.itemsize))
-    )
-
-    def product(tiles: Array | None, v: Float[Array, "n c"]) -> Float[Array, "n c"]:
-        image = times(kernel, rows, tiles, (v * is_real[:, None]).reshape(num_own, size, -1), axis)
-        return image.reshape(v.shape) * is_real[:, None] + added * v
-
-    lengths = lengths_of_columns(axis, targets)
-    limits = recipe.tolerance * jnp.where(lengths > 0, lengths, 1.0)
-    ridge = sum_over(axis, jnp.sum(added[:, 0] * is_real)) / sum_over(axis, jnp.sum(is_real))
+    rows = rows_of(_filled(x, missing).reshape(num_own, size, *x.shape[1:]), axis)
+    system = _System(kernel, rows, is_real[:, None], _filled(added[:, None], missing), axis)
+    kept = None
+    if recipe.keep != "nothing":
+        kept = make_tiles(kernel, rows, min(jnp.dtype(recipe.keep), dtype, key=lambda kind: kind.itemsize))
+    ridge = sum_over(axis, jnp.sum(system.added[:, 0] * is_real)) / sum_over(axis, jnp.sum(is_real))
     preconditioner = nystrom_preconditioner(
         jax.random.key(recipe.seed), kernel, rows, is_real, ridge, recipe.rank, axis
     )
+    end = _refined(system, kept, preconditioner, jnp.pad(targets, ((0, missing), (0, 0))), recipe)
+    bound = (preconditioner.largest + ridge) / ridge
+    return MatrixFreeSolution(end.best_weights[:num_rows], end.best_norms, bound, end.num_steps)
+
+
+def _refined(
+    system: _System,
+    kept: Float[Array, "o t s s"] | None,
+    preconditioner: Preconditioner,
+    targets: Float[Array, "n c"],
+    recipe: ConjugateGradients,
+) -> _State:
+    """Solves for what is left over of K in the dtype of x, until that is small or gets no smaller."""
+    axis = system.axis
+    lengths = lengths_of_columns(axis, targets)
+    limits = recipe.tolerance * jnp.where(lengths > 0, lengths, 1.0)
     from_left = partial(preconditioner.inverse_root, axis=axis)
-    is_exact = kept is None or kept.dtype == dtype
+    exact = kept if kept is not None and kept.dtype == targets.dtype else None
 
     def solve_again(state: _State) -> _State:
         found = block_conjugate_gradients(
-            lambda v: from_left(product(kept, from_left(v))),
+            lambda v: from_left(system.product(kept, from_left(v))),
             from_left(state.left),
             limits / 2,
             max_steps=recipe.max_steps,
@@ -138,28 +159,20 @@ def solve_matrix_free(
             axis=axis,
         )
         weights = state.weights + from_left(found.solution)
-        left = targets - product(kept if is_exact else None, weights)
-        reached = lengths_of_columns(axis, left)
-        is_better = jnp.max(reached / limits) < jnp.max(state.best_norms / limits)
-        return _State(
-            weights,
-            left,
-            jnp.where(is_better, weights, state.best_weights),
-            jnp.where(is_better, reached, state.best_norms),
-            state.num_steps + found.num_steps,
-            state.number + 1,
-            is_better,
-        )
+        left = targets - system.product(exact, weights)
+        norms = lengths_of_columns(axis, left)
+        is_better = jnp.max(norms / limits) < jnp.max(state.best_norms / limits)
+        best_weights = jnp.where(is_better, weights, state.best_weights)
+        best_norms = jnp.where(is_better, norms, state.best_norms)
+        num_steps, number = state.num_steps + found.num_steps, state.number + 1
+        return _State(weights, left, best_weights, best_norms, num_steps, number, is_better)
 
-    def is_going_on(state: _State) -> Array:
-        is_open = (state.number < recipe.max_rounds) & state.is_better
-        return jnp.any(state.best_norms > limits) & is_open
+    def is_going_on(state: _State) -> Bool[Array, ""]:
+        return jnp.any(state.best_norms > limits) & (state.number < recipe.max_rounds) & state.is_better
 
     none, zero = jnp.zeros((), jnp.int32), jnp.zeros_like(targets)
     start = _State(zero, targets, zero, lengths, none, none, jnp.ones((), bool))
-    end = jax.lax.while_loop(is_going_on, solve_again, start)
-    bound = (preconditioner.largest + ridge) / ridge
-    return MatrixFreeSolution(end.best_weights[:num_rows], end.best_norms, bound, end.num_steps)
+    return jax.lax.while_loop(is_going_on, solve_again, start)
 
 
 def block_shape(num_rows: int, tile_bytes: int, itemsize: int) -> tuple[int, int]:
