@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dnc_jax.chunking import sum_rows
+from dnc_jax.chunking import check_batch_size, sum_rows
 from dnc_jax.kernels import ClosedFormKernel, Kernel, Radial
 from dnc_jax.linalg import matmul
 from dnc_jax.machine import KernelMachine
@@ -108,6 +108,7 @@ def direct_gram(
 def _outputs_at_once(centers: Float[Array, "m d"], batch_size: int | None) -> int:
     """Returns for how many outputs one product is made: what it takes is no larger than what there is."""
     num_centers, dim = centers.shape
+    check_batch_size(batch_size)
     if batch_size is None or batch_size >= dim:
         return max(1, num_centers // dim)
     return max(1, dim // batch_size)
