@@ -1,8 +1,8 @@
 """From how many outputs on is the class-free form of a kernel machine's AGOP cheaper than the direct one?
 
-A Laplace machine of bandwidth 2 on normal rows of unit norm, with normal weights, at its own centers: both
-forms of `closed_form`, each compiled alone and taken in turns, by number of outputs; which of the two is
-cheaper by the flops that `class_free_is_cheaper` counts, and which by the clock. The difference is relative,
+A Laplace machine of bandwidth 2 on normal rows of unit norm, with normal weights, at its own centers: the
+forms of `class_free` and `closed_form`, each compiled alone and taken in turns, by number of outputs; which
+of the two is cheaper by what `cost` counts, and which by the clock. The difference is relative,
 in the Frobenius norm. Then the AGOP by autodiff of a machine with fewer rows, beside `kernel_agop`.
 
     python -m benchmarks.agop_forms --output=timings.jsonl
@@ -20,7 +20,9 @@ from jaxtyping import Array, Float
 
 from benchmarks import timing
 from dnc_jax import KernelMachine, Laplace, agop, kernel_agop
-from dnc_jax.closed_form import class_free_gram, class_free_is_cheaper, direct_gram
+from dnc_jax.class_free import class_free_gram_at_centers
+from dnc_jax.closed_form import direct_gram
+from dnc_jax.cost import class_free_is_cheaper
 from dnc_jax.linalg import norm, unit_rows
 
 BANDWIDTH = 2.0
@@ -38,7 +40,7 @@ def make_machine(num_rows: int, dim: int, num_outputs: int, dtype: str) -> Kerne
 @jax.jit
 def class_free(machine: KernelMachine) -> Float[Array, "d d"]:
     """Returns the AGOP at the centers in the class-free form."""
-    return class_free_gram(machine, machine.centers, None, False, None)[0]
+    return class_free_gram_at_centers(machine, False)[0]
 
 
 @jax.jit
@@ -63,7 +65,7 @@ def compare_forms(num_rows: int, dim: int, num_outputs: int, dtype: str, repeats
     machine = make_machine(num_rows, dim, num_outputs, dtype)
     forms = {"class_free": partial(class_free, machine), "direct": partial(direct, machine)}
     seconds = timing.medians(forms, repeats=repeats)
-    is_class_free = class_free_is_cheaper(num_rows, dim, num_rows, num_outputs)
+    is_class_free = class_free_is_cheaper(num_rows, dim, num_rows, num_outputs, at_centers=True)
     return {
         "num_outputs": num_outputs,
         "class_free_seconds": seconds["class_free"],

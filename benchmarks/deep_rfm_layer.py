@@ -4,7 +4,9 @@ Normal classes about normal means, targets of -1 and 1; Laplace kernel of bandwi
 features, as many as columns unless --width says otherwise. Ours is `fit_deep_rfm_layer`, which draws the
 features too, and then the layer at its own points; the baseline, `deep_rfm_baseline`, gets the same features.
 All is taken in turns within one process, beside a product of two n x n matrices, whose rate turns
-`necessary_flops` into seconds: over_necessary is what was measured over these. Differences are relative to
+`necessary_flops` into seconds: over_necessary is what was measured over these, and over_predicted over those
+that `cost` counts for the program as it is; bytes_over_predicted is the same of the memory of the compiled
+fit. Differences are relative to
 the baseline, in the Frobenius norm. Without torch the baseline is named and left out.
 
 --sweep repeats this over values of one size (d with its width), and fits seconds = a size^b by least
@@ -35,7 +37,8 @@ from benchmarks.metrics import make_classes
 from benchmarks.rfm_peers import INSTALL
 from benchmarks.sweep import draw_sweep, exponent
 from dnc_jax import DeepRFMLayer, Laplace, fit_deep_rfm_layer, relu_features
-from dnc_jax.closed_form import class_free_is_cheaper
+from dnc_jax.cost import LayerSize, layer_cost
+from dnc_jax.deep_rfm import deep_rfm_layer_core
 
 HAS_MATPLOTLIB = find_spec("matplotlib") is not None
 BANDWIDTH, RIDGE, SEED = 2.0, 1e-3, 0
@@ -65,9 +68,8 @@ def necessary_flops(num_rows: int, dim: int, num_outputs: int) -> float:
     c (2 n^2 d + n d^2).
     """
     n, d, c = map(float, (num_rows, dim, num_outputs))
-    is_class_free = class_free_is_cheaper(num_rows, dim, num_rows, num_outputs)
     class_free, direct = n**3 + 2 * n**2 * d + n * d**2, c * (2 * n**2 * d + n * d**2)
-    return n**2 * d + n**3 / 3 + (class_free if is_class_free else direct) + 9 * d**3
+    return n**2 * d + n**3 / 3 + min(class_free, direct) + 9 * d**3
 
 
 def make_data(sizes: Sizes, dtype: str) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n c"]]:
@@ -87,6 +89,21 @@ def our_layer(x: jax.Array, targets: jax.Array, width: int) -> tuple[DeepRFMLaye
         sample_features=partial(relu_features, width=width),
     )
     return layer, layer(x)
+
+
+def over_predicted(sizes: Sizes, dtype: str, flops: float) -> dict[str, float | None]:
+    """Returns flops, and the bytes of the compiled fit of a layer if known, over what `cost` predicts."""
+    n, d, c, p = *sizes[:3], sizes.num_features
+    x, targets = (jax.ShapeDtypeStruct((n, size), dtype) for size in (d, c))
+    core = partial(deep_rfm_layer_core, kernel=Laplace(BANDWIDTH), ridge=RIDGE)
+    features = jax.eval_shape(lambda: relu_features(jax.random.key(SEED), d, p))
+    program = jax.jit(core).lower(x, targets, features).compile().memory_analysis()
+    predicted = layer_cost(LayerSize(n, 0, d, p, c), jnp.dtype(dtype).itemsize)
+    over = None
+    if program is not None:
+        held = program.argument_size_in_bytes + program.output_size_in_bytes + program.temp_size_in_bytes
+        over = held / predicted.bytes.of_fit
+    return {"over_predicted": flops / predicted.flops.total, "bytes_over_predicted": over}
 
 
 def differences(ours: tuple[DeepRFMLayer, jax.Array], baseline: Any) -> dict[str, float]:  # noqa: ANN401
@@ -119,6 +136,7 @@ def measure(sizes: Sizes, dtype: str, repeats: int) -> tuple[list[dict[str, Any]
         print(f"torch is not installed, and the baseline, the released algorithm, is left out: {INSTALL}")
     seconds = timing.medians(layers | {"product": product}, repeats=repeats)
     rate = product_flops / seconds["product"]
+    predicted = over_predicted(sizes, dtype, seconds["ours"] * rate)
     rows = [
         {
             "layer": name,
@@ -126,6 +144,7 @@ def measure(sizes: Sizes, dtype: str, repeats: int) -> tuple[list[dict[str, Any]
             "over_ours": seconds[name] / seconds["ours"],
             "gigaflops": flops[name] / 1e9,
             "over_necessary": seconds[name] * rate / flops["ours"],
+            **(predicted if name == "ours" else dict.fromkeys(predicted)),
             **differ.get(name, dict.fromkeys(DIFFERENCES)),
         }
         for name in layers
@@ -144,7 +163,8 @@ def sweep(
         for key in ("seconds", "gigaflops"):
             row |= {f"{found['layer']}_{key}": found[key] for found in rows}
         row["necessary_seconds"] = rows[0]["seconds"] / rows[0]["over_necessary"]
-        row |= {"over_ours": rows[-1]["over_ours"], "over_necessary": rows[0]["over_necessary"]}
+        row |= {"over_ours": rows[-1]["over_ours"]}
+        row |= {key: rows[0][key] for key in ("over_necessary", "over_predicted", "bytes_over_predicted")}
         table.append(row)
     fitted = [key for key in table[0] if key.endswith(("_seconds", "_gigaflops"))]
     return table, {f"{key}_exponent": exponent(values, [row[key] for row in table]) for key in fitted}

@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float
 
 from dnc_jax.chunking import sum_rows
 from dnc_jax.class_free import class_free_gram_at_centers
-from dnc_jax.closed_form import class_free_gram, class_free_is_cheaper, direct_gram
+from dnc_jax.closed_form import class_free_gram, direct_gram
+from dnc_jax.cost import class_free_is_cheaper
 from dnc_jax.jacobians import Mode, flattened, jacobians, num_outputs
 from dnc_jax.kernels import ClosedFormKernel, Radial
 from dnc_jax.linalg import symmetric_product
@@ -122,9 +123,9 @@ def kernel_agop(
     """Returns the AGOP of a kernel machine at the rows of x, its own centers if x is None.
 
     The mean over rows, not rescaled, in closed form. A center of a radial kernel contributes nothing at
-    itself. The class-free form (see `closed_form`) is taken where it needs fewer flops than one gradient per
-    output, and is given up for the direct one where rounding times its cancellation exceeds 1e-15 (4e-6 in
-    float32).
+    itself. The class-free form (see `closed_form`) is taken where `cost` counts less for it than for one
+    gradient per output, and is given up for the direct one where rounding times its cancellation exceeds
+    1e-15 (4e-6 in float32).
 
     A kernel without `gradient_terms` is differentiated by `agop`, one Jacobian for each row of a block: the
     same number where the kernel is differentiable, NaN where its derivative is.
@@ -171,10 +172,12 @@ def kernel_agop_core(
         gram = agop(lambda row: machine(row[None])[0], points, **options)
         return gram, AGOPDiagnostics(jnp.ones((), gram.dtype), jnp.ones((), bool))
     direct = partial(direct_gram, machine, points, row_weights, centered, diagonal, batch_size)
-    if is_direct or diagonal or not _class_free_is_cheaper(machine, points):
+    at_centers = isinstance(machine.kernel, Radial) and points is machine.centers
+    at_centers = at_centers and row_weights is batch_size is None
+    if is_direct or diagonal or not _class_free_is_cheaper(machine, points, at_centers):
         gram, cancellation = direct()
         return gram, AGOPDiagnostics(cancellation, jnp.ones((), bool))
-    if isinstance(machine.kernel, Radial) and points is machine.centers and row_weights is batch_size is None:
+    if at_centers:
         gram, cancellation = class_free_gram_at_centers(machine, centered)
     else:
         gram, cancellation = class_free_gram(machine, points, row_weights, centered, batch_size)
@@ -188,9 +191,9 @@ _jitted_kernel_agop = jax.jit(
 )
 
 
-def _class_free_is_cheaper(machine: KernelMachine, x: Float[Array, "n d"]) -> bool:
+def _class_free_is_cheaper(machine: KernelMachine, x: Float[Array, "n d"], at_centers: bool) -> bool:
     num_centers, num_outputs = machine.weights.shape
-    return class_free_is_cheaper(x.shape[0], x.shape[1], num_centers, num_outputs)
+    return class_free_is_cheaper(x.shape[0], x.shape[1], num_centers, num_outputs, at_centers)
 
 
 def _is_lossy(cancellation: Float[Array, ""]) -> Bool[Array, ""]:

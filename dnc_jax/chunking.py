@@ -13,6 +13,8 @@ Result = TypeVar("Result", bound=PyTree)
 
 # Of a matrix whose blocks are written out. Measured: more save fewer flops than narrower products cost.
 MAX_BLOCKS, MIN_ROWS = 8, 256
+# Of a batch of points against all centers, where an AGOP is streamed beside a kernel matrix.
+BATCH_BYTES = 2**25
 
 
 def sum_rows(
@@ -76,6 +78,14 @@ def block_edges(num_rows: int) -> list[int]:
     """Returns where blocks of about equal numbers of rows begin, and where the last one ends."""
     num_blocks = max(1, min(MAX_BLOCKS, num_rows // MIN_ROWS))
     return [num_rows * index // num_blocks for index in range(num_blocks + 1)]
+
+
+def outputs_at_once(num_centers: int, in_dim: int, batch_size: int | None) -> int:
+    """Returns for how many outputs one product is made: what it takes is no larger than what there is."""
+    check_batch_size(batch_size)
+    if batch_size is None or batch_size >= in_dim:
+        return max(1, num_centers // in_dim)
+    return max(1, in_dim // batch_size)
 
 
 def map_tiles(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dnc_jax.chunking import check_batch_size, sum_rows
+from dnc_jax.chunking import outputs_at_once, sum_rows
 from dnc_jax.kernels import ClosedFormKernel, Kernel, Radial
 from dnc_jax.linalg import matmul
 from dnc_jax.machine import KernelMachine
@@ -23,13 +23,6 @@ from dnc_jax.machine import KernelMachine
 Terms: TypeAlias = tuple[Float[Array, "b m"], Float[Array, "b m"]]
 Block: TypeAlias = tuple[Array, ...]
 """Some rows of x, and their weights if they have any."""
-
-
-def class_free_is_cheaper(num_points: int, in_dim: int, num_centers: int, num_outputs: int) -> bool:
-    """Returns whether Q^T Q costs fewer flops than one gradient matrix per output."""
-    class_free = num_points * num_centers**2 + num_centers**2 * in_dim + num_points * num_centers * in_dim
-    direct = num_outputs * num_points * in_dim * (num_centers + in_dim)
-    return class_free < direct
 
 
 def class_free_gram(
@@ -83,7 +76,7 @@ def direct_gram(
     if centered:
         means = sum_rows(partial(_gradient_sums, machine), blocks, batch_size) / total_weight
 
-    num_at_once = _outputs_at_once(z, batch_size)
+    num_at_once = outputs_at_once(z.shape[0], z.shape[1], batch_size)
 
     def block_sum(block: Block) -> tuple[Array, Array]:
         rows, roots = block[0], _roots(block)
@@ -103,15 +96,6 @@ def direct_gram(
     magnitude = sizes[0] + 2 * jnp.abs(sizes[1]) + sizes[2]
     trace = jnp.sum(total) if diagonal else jnp.trace(total)
     return total / total_weight, magnitude / trace
-
-
-def _outputs_at_once(centers: Float[Array, "m d"], batch_size: int | None) -> int:
-    """Returns for how many outputs one product is made: what it takes is no larger than what there is."""
-    num_centers, dim = centers.shape
-    check_batch_size(batch_size)
-    if batch_size is None or batch_size >= dim:
-        return max(1, num_centers // dim)
-    return max(1, dim // batch_size)
 
 
 def _blocks(x: Float[Array, "n d"], row_weights: Float[Array, "n"] | None) -> Block:

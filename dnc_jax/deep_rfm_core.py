@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.agop_streamed import drawn_agop, relative_error, streamed_agop
+from dnc_jax.chunking import BATCH_BYTES
 from dnc_jax.kernels import Kernel, at_rows
 from dnc_jax.linalg import matmul, psd_power, unit_rows
 from dnc_jax.machine import (
@@ -20,9 +21,6 @@ from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.rfm import RFM
 from dnc_jax.solvers import Solver, cholesky_solve
 from dnc_jax.types import FeatureMap, Scalar, Stages, pytree
-
-# Of a batch of points against all centers, where an AGOP is streamed beside a kernel matrix.
-BATCH_BYTES = 2**25
 
 
 @pytree

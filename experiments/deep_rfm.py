@@ -21,6 +21,7 @@ import tyro
 from jax.sharding import Mesh
 
 from dnc_jax import DeepRFMLayer, Gaussian, Laplace, unit_rows
+from dnc_jax.cost import LayerMethod
 from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
 from dnc_jax.matrix_free import ConjugateGradients, Keep
 from dnc_jax.solvers import Solver
@@ -156,7 +157,9 @@ def main(config: Config) -> Path | None:
     table = LayerTable(config.depth)
     table.settings("deep_rfm", settings | places)
     num_runs, free = len(config.seeds) * (1 + floor.has_twin(dtype)), devices.free_bytes(mesh)
-    table.say(estimate.cost(size.first_layer(config.width), config.depth, num_runs, dtype, free))
+    method = LayerMethod(solver, config.agop_size, config.num_iters)
+    first = size.first_layer(config.width)
+    table.say(estimate.cost(first, config.depth, num_runs, dtype, free, method, has_cg=True))
     if config.dry_run or prepared is None:
         return None
     run = open_run(

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from dnc_jax.cost import LayerSize
 from experiments.support import checkpoint, command, data, devices, estimate, options, sizes
 from experiments.support.console import say, say_settings
 from experiments.support.data.catalog import describe
@@ -176,14 +177,28 @@ def cost(config: Config, size: sizes.RunSizes, dtype: jnp.dtype, free: int) -> s
         MemoryEstimateError: If more memory is needed than is free.
     """
     whole = size.first_layer(int(DEEP_RFM["width"]) if "deep_rfm" in config.methods else 0)
-    memory, remedy = estimate.memory_line([whole], dtype.itemsize, free)
     fits = [dataclasses.replace(whole, num_train=config.num_train)] * sum(map(num_fits, config.methods))
     took = f"time: about {estimate.duration(estimate.run_seconds(fits, len(config.seeds), dtype))}"
-    if remedy:
-        raise estimate.MemoryEstimateError(
-            f"not enough {memory}; ask for fewer images with --num-train and --num-validation\n{took}"
-        )
-    return f"{memory}\n{took}"
+    return estimate.plan(
+        estimate.peak_bytes(whole, dtype.itemsize),
+        estimate.largest_matrix(whole, dtype.itemsize),
+        dtype,
+        free,
+        took,
+        lambda: what_fits(config, whole, dtype.itemsize, free),
+    )
+
+
+def what_fits(config: Config, whole: LayerSize, itemsize: int, free: int) -> list[str]:
+    """Returns the changes of sizes that make a run fit, if there are any: both by about the same factor."""
+
+    def needed(num_train: int) -> int:
+        return estimate.peak_bytes(dataclasses.replace(whole, num_train=num_train), itemsize)
+
+    number = estimate.largest_fitting(needed, whole.num_train, free)
+    num_train = number * config.num_train // whole.num_train
+    is_enough = num_train >= whole.num_outputs and number - num_train >= whole.num_outputs
+    return [f"--num-train={num_train} with --num-validation={number - num_train}"] * is_enough
 
 
 def check_options(config: Config) -> None:

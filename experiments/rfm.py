@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import tyro
 
+from dnc_jax.cost import LayerSize
 from experiments.support import command, devices, estimate, rfm_options
 from experiments.support.console import say_settings
 from experiments.support.plotting import rfm_figures
@@ -120,7 +121,7 @@ def cost(settings: Settings, dtype: jnp.dtype, free: int) -> str:
     prime = settings.get("prime", 0)
     num_test = settings.get("num_test", prime**2 - settings["num_train"])
     in_dim = settings.get("dim", 2 * prime)
-    size = estimate.LayerSize(settings["num_train"], num_test, in_dim, in_dim, prime or 1)
+    size = LayerSize(settings["num_train"], num_test, in_dim, in_dim, prime or 1)
     num_runs = len(settings["seeds"]) * len(rfm_options.cells(settings))
     return estimate.cost(size, rfm_options.num_updates(settings) + 1, num_runs, dtype, free)
 

@@ -27,6 +27,7 @@ ARROWS = {
     "sharing": {"linalg"},
     "matrix_free": {"checks", "kernels", "linalg", "sharing", "types"},
     "machine": {"matrix_free", "sharing", "checks", "kernels", "linalg", "solvers", "errors", "types"},
+    "cost": {"chunking", "matrix_free", "solvers"},
     "closed_form": {"machine", "kernels", "linalg", "chunking", "types"},
     "class_free": {"machine", "kernels", "linalg", "chunking", "types"},
     "moments": {"linalg", "chunking", "types"},
@@ -34,6 +35,7 @@ ARROWS = {
     "agop": {
         "class_free",
         "closed_form",
+        "cost",
         "machine",
         "kernels",
         "jacobians",
@@ -56,7 +58,7 @@ ARROWS = {
     "rfm_selection": {"rfm", "checks", "errors", "types"},
     "deep_rfm_core": {
         *("agop_streamed", "matrix_free", "rfm", "machine", "agop", "kernels"),
-        *("linalg", "solvers", "types"),
+        *("chunking", "linalg", "solvers", "types"),
     },
     "deep_rfm_sharded": {"deep_rfm_core", "kernels", "matrix_free", "types"},
     "deep_rfm": {

@@ -90,6 +90,7 @@ def test_a_layer_is_timed_beside_the_released_one(tmp_path, capsys, dtype, toler
     for row in rows:
         assert (row["dtype"], row["num_rows"], row["width"]) == (dtype, 60, 5)
         assert min(row[name] for name in ("seconds", "gigaflops", "over_necessary")) > 0
+    assert min(rows[0][name] for name in ("over_predicted", "bytes_over_predicted")) > 0
     for row in rows[1:]:
         assert max(row["matrix_difference"], row["output_difference"]) < tolerance
     assert "product_gigaflops_per_second" in capsys.readouterr().out
@@ -150,7 +151,7 @@ def test_a_figure_without_matplotlib_is_refused_before_the_sweep(monkeypatch, ca
 
 def test_forms_of_the_agop_are_timed_and_agree(tmp_path):
     output = tmp_path / "timings.jsonl"
-    sizes = ["--num_rows=40", "--autodiff_rows=20", "--dim=4", "--repeats=1"]
+    sizes = ["--num_rows=40", "--autodiff_rows=20", "--dim=20", "--repeats=1"]
     agop_forms.main([*sizes, "--num_outputs", "1", "90", f"--output={output}"])
     rows = records_of(output)
     assert [row["benchmark"] for row in rows] == ["agop_forms"] * 2 + ["agop_autodiff"] * 2
@@ -164,13 +165,14 @@ def test_forms_of_the_agop_are_timed_and_agree(tmp_path):
 
 
 def test_solvers_are_timed_and_solve(tmp_path, monkeypatch):
-    monkeypatch.setitem(solvers.SOLVERS, "another", cholesky_solve)
+    monkeypatch.setitem(solvers.SOLVERS, "another", lambda a, targets: cholesky_solve(a, targets))
     output = tmp_path / "timings.jsonl"
     sizes = ["--dim=4", "--num_outputs=2", "--repeats=1", "--num_rows", "12", "30"]
     solvers.main([*sizes, f"--output={output}"])
     rows = records_of(output)
     assert len(rows) == 2 * 2 * len(solvers.SOLVERS)
     assert {row["solver"] for row in rows} == {"cholesky", "quick_cholesky", "eigh", "another"}
+    assert [row["solver"] for row in rows if row["over_predicted"] is None] == ["another"] * 4
     for row in rows:
         assert row["residual"] < {"float64": 1e-12, "float32": 1e-4}[row["dtype"]]
         assert min(row["seconds"], row["over_cholesky"]) > 0

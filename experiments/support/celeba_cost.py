@@ -1,14 +1,12 @@
 """Memory and time of a run on CelebA, from its options alone: at most, since attributes may be rare."""
 
-from bisect import bisect_right
-from collections.abc import Callable
-
 import jax.numpy as jnp
 
+from dnc_jax.cost import LayerSize
 from experiments.support import estimate
 from experiments.support.celeba_rows import MIN_PER_CLASS, num_train_per_class
 from experiments.support.data.celeba import NUM_TEST
-from experiments.support.estimate import LayerSize, MemoryEstimateError
+from experiments.support.estimate import largest_fitting
 
 NUM_CLASSES, NUM_CHANNELS = 2, 3
 
@@ -29,19 +27,15 @@ def cost(image_size: int, num_per_class: int, num_fits: int, dtype: jnp.dtype, f
         MemoryEstimateError: If more memory is needed than is free; it says the same, and what would fit.
     """
     size = largest_size(image_size, num_per_class)
-    needed = estimate.peak_bytes(size, dtype.itemsize)
-    kernel_matrix, feature_matrix = (dtype.itemsize * n**2 for n in (size.num_train, size.in_dim))
-    memory = (
-        f"memory: about {estimate.in_words(needed)} at most (a kernel matrix is "
-        f"{estimate.in_words(kernel_matrix)}, M is {estimate.in_words(feature_matrix)}), "
-        f"{estimate.in_words(free)} free"
-    )
     seconds = estimate.run_seconds([size], num_fits, dtype)
-    time = f"time: about {estimate.duration(seconds)} at most, and that of reading images"
-    if needed <= free:
-        return f"{memory}\n{time}"
-    remedy = " or ".join(what_fits(image_size, num_per_class, dtype.itemsize, free))
-    raise MemoryEstimateError(f"not enough {memory}; use {remedy or 'a machine with more memory'}\n{time}")
+    return estimate.plan(
+        estimate.peak_bytes(size, dtype.itemsize),
+        estimate.largest_matrix(size, dtype.itemsize),
+        dtype,
+        free,
+        f"time: about {estimate.duration(seconds)} at most, and that of reading images",
+        lambda: what_fits(image_size, num_per_class, dtype.itemsize, free),
+    )
 
 
 def what_fits(image_size: int, num_per_class: int, itemsize: int, free: int) -> list[str]:
@@ -51,17 +45,17 @@ def what_fits(image_size: int, num_per_class: int, itemsize: int, free: int) -> 
         return estimate.peak_bytes(largest_size(image_size, num_per_class), itemsize)
 
     ways = []
-    fewer = _largest(lambda number: needed(image_size, number), num_per_class, free)
+    fewer = largest_fitting(lambda number: needed(image_size, number), num_per_class, free)
     if fewer >= MIN_PER_CLASS:
         ways.append(f"--num-per-class={fewer}")
-    smaller = _largest(lambda side: needed(side, num_per_class), image_size, free)
+    smaller = largest_fitting(lambda side: needed(side, num_per_class), image_size, free)
     if smaller:
         ways.append(f"--image-size={smaller}")
     if estimate.peak_bytes(largest_size(image_size, num_per_class), 4) <= free and itemsize > 4:
         ways.append("--precision=float32")
     if ways:
         return ways
-    number = _largest(lambda n: needed(_share(image_size, n, num_per_class), n), num_per_class, free)
+    number = largest_fitting(lambda n: needed(_share(image_size, n, num_per_class), n), num_per_class, free)
     if number < MIN_PER_CLASS:
         return []
     side = _share(image_size, number, num_per_class)
@@ -70,8 +64,3 @@ def what_fits(image_size: int, num_per_class: int, itemsize: int, free: int) -> 
 
 def _share(whole: int, part: int, of: int) -> int:
     return max(whole * part // of, 1)
-
-
-def _largest(needed: Callable[[int], int], asked: int, free: int) -> int:
-    """Returns the largest number below the asked one that needs no more than is free, 0 if none does."""
-    return bisect_right(range(1, asked), free, key=needed)

@@ -1,7 +1,6 @@
 """Memory and time of a run of `experiments.conv_rfm`, from its sizes and one measured rate."""
 
 import math
-from bisect import bisect_right
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ from dnc_jax.kernels.convolutional import KEPT_TILES, layer_sizes, num_positions
 from experiments.support import estimate
 from experiments.support.conv_data import DatasetName, ImageSets, known_shape
 from experiments.support.conv_options import Settings, agop_images, kernel_of
-from experiments.support.estimate import BASE_BYTES, MemoryEstimateError
+from experiments.support.estimate import BASE_BYTES, Matrix, largest_fitting
 from experiments.support.image_pools import PARTS
 
 # Measured: n x n arrays alive at once in a fit, and D x D ones around the eigendecomposition of M.
@@ -62,16 +61,19 @@ def cost(settings: Settings, sizes: Sizes, dtype: jnp.dtype, free: int) -> str:
         MemoryEstimateError: If more memory is needed than is free; it says the same, and what would fit.
     """
     kernel_of(settings).check_images(jnp.empty((1, *sizes.image_shape)))
-    needed = peak_bytes(settings, sizes, dtype.itemsize)
-    memory = (
-        f"memory: about {estimate.in_words(needed)} at once (one kernel matrix is "
-        f"{estimate.in_words(dtype.itemsize * sizes.num_train**2)}), {estimate.in_words(free)} free"
+    images = STORED_ITEMSIZE * num_numbers(sizes)
+    matrices = (
+        Matrix("K", dtype.itemsize * sizes.num_train**2),
+        Matrix("the images, kept in float64,", images),
     )
-    time = f"time: about {estimate.duration(run_seconds(settings, sizes, dtype))}"
-    if needed <= free:
-        return f"{memory}\n{time}"
-    remedy = " or ".join(what_fits(settings, sizes, dtype.itemsize, free))
-    raise MemoryEstimateError(f"not enough {memory}; use {remedy or 'a machine with more memory'}\n{time}")
+    return estimate.plan(
+        peak_bytes(settings, sizes, dtype.itemsize),
+        max(matrices, key=lambda matrix: matrix.num_bytes),
+        dtype,
+        free,
+        f"time: about {estimate.duration(run_seconds(settings, sizes, dtype))}",
+        lambda: what_fits(settings, sizes, dtype.itemsize, free),
+    )
 
 
 def what_fits(settings: Settings, sizes: Sizes, itemsize: int, free: int) -> list[str]:
@@ -80,17 +82,22 @@ def what_fits(settings: Settings, sizes: Sizes, itemsize: int, free: int) -> lis
     def needed(num_train: int) -> int:
         return peak_bytes(settings, sizes._replace(num_train=num_train), itemsize)
 
-    largest = bisect_right(range(1, sizes.num_train), free, key=needed)
+    largest = largest_fitting(needed, sizes.num_train, free)
     ways = [f"--num-train={largest}"] if largest >= sizes.num_classes else []
     single = itemsize > SINGLE and peak_bytes(settings, sizes, SINGLE) <= free
     return ways + ["--precision=float32"] * single
+
+
+def num_numbers(sizes: Sizes) -> int:
+    """Returns how many numbers all images have."""
+    return (sizes.num_train + sizes.num_validation + sizes.num_test) * math.prod(sizes.image_shape)
 
 
 def peak_bytes(settings: Settings, sizes: Sizes, itemsize: int) -> int:
     """Returns the largest memory that one iteration needs at once, images included, at most."""
     n, kernel = sizes.num_train, kernel_of(settings)
     predicted = max(sizes.num_validation, sizes.num_test)
-    images = (n + sizes.num_validation + sizes.num_test) * math.prod(sizes.image_shape)
+    images = num_numbers(sizes)
     dim = kernel.patch_size**2 * sizes.image_shape[-1]
     numbers = n * max(GRAM_ARRAYS * n, n + predicted) + FEATURE_ARRAYS * dim**2 + images
     positions = num_positions(kernel, sizes.image_shape)

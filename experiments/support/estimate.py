@@ -1,58 +1,50 @@
-"""Memory and time of a Deep RFM run before it starts: counted flops and bytes, one measured rate."""
+"""Memory and time of a run before it starts: what is counted, one measured rate, and what is said of them."""
 
 import dataclasses
 import time
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dnc_jax.closed_form import class_free_is_cheaper
+from dnc_jax.cost import CG_STEPS, LayerMethod, LayerSize, layer_cost
+from dnc_jax.matrix_free import ConjugateGradients, Keep
+from dnc_jax.matrix_free.solve import kept_bytes
 
-# Measured: n x n arrays alive at once in the compiled layer, and d x d ones around the eigendecomposition.
-GRAM_ARRAYS = 5
-FEATURE_ARRAYS = 7
-# Measured: a symmetric eigendecomposition takes about as long as this many d^3 of matrix product flops.
-EIGH_FLOPS = 12
 # Measured: what the runtime and its compiled programs hold whatever the sizes.
 BASE_BYTES = 700 * 2**20
 PROBE_SIZE = 1024
 # Measured: compilation of the layer and of the metrics, for the first and for the later layers.
 COMPILE_SECONDS = 20.0
+SINGLE_ITEMSIZE = 4
+BY_CHOLESKY = LayerMethod()
+# From most memory to least.
+KEEPS: tuple[Keep, ...] = ("float64", "float32", "nothing")
 
 
-@dataclass(frozen=True)
-class LayerSize:
-    """What the cost of a layer depends on: points n, test points, input d, width p, outputs c."""
-
-    num_train: int
-    num_test: int
-    in_dim: int
-    width: int
-    num_outputs: int
+class MemoryEstimateError(ValueError):
+    """A run needs more memory than is free."""
 
 
-def layer_flops(size: LayerSize) -> float:
-    """Returns the floating-point operations of one layer: fit, AGOP, root, stages and metrics."""
-    n, d, c = size.num_train, size.in_dim, size.num_outputs
-    fit = 2 * n * n * d + n**3 / 3
-    class_free, direct = 2.0 * n**3 + 4 * n * n * d, 2.0 * c * n * d * (n + d)
-    gram = class_free if class_free_is_cheaper(n, d, n, c) else direct
-    predictions = 2 * n * size.num_test * d
-    maps = 2 * (n + size.num_test) * d * (d + size.width)
-    return fit + gram + EIGH_FLOPS * d**3 + predictions + maps
+class Matrix(NamedTuple):
+    """The name and the bytes of one of the arrays of a run."""
+
+    name: str
+    num_bytes: int
 
 
-def peak_bytes(size: LayerSize, itemsize: int) -> int:
-    """Returns the largest memory that one layer needs at once, data included."""
-    n, d, p = size.num_train, size.in_dim, size.width
-    rows = (n + size.num_test) * (4 * d + 2 * p)
-    return BASE_BYTES + itemsize * (GRAM_ARRAYS * n * n + FEATURE_ARRAYS * d * d + rows)
+def peak_bytes(size: LayerSize, itemsize: int, method: LayerMethod = BY_CHOLESKY) -> int:
+    """Returns the largest memory that one layer needs at once, data and runtime included."""
+    return BASE_BYTES + layer_cost(size, itemsize, method).bytes.peak
 
 
-def run_seconds(sizes: list[LayerSize], num_runs: int, dtype: jnp.dtype) -> float:
+def run_seconds(
+    sizes: Sequence[LayerSize], num_runs: int, dtype: jnp.dtype, method: LayerMethod = BY_CHOLESKY
+) -> float:
     """Returns a rough time of the whole run, from the rate of one matrix product on this machine."""
-    flops = sum(layer_flops(size) for size in sizes)
+    flops = sum(layer_cost(size, dtype.itemsize, method).flops.total for size in sizes)
     return COMPILE_SECONDS + num_runs * flops / matmul_rate(dtype)
 
 
@@ -69,40 +61,111 @@ def matmul_rate(dtype: jnp.dtype) -> float:
     return 2.0 * PROBE_SIZE**3 / best
 
 
-class MemoryEstimateError(ValueError):
-    """A run needs more memory than is free."""
-
-
-def memory_line(sizes: list[LayerSize], itemsize: int, free: int) -> tuple[str, str | None]:
-    """Returns a line on the memory needed and free, and what to do if more is needed than is free."""
-    needed = max(peak_bytes(size, itemsize) for size in sizes)
-    largest = max(sizes, key=lambda size: peak_bytes(size, itemsize))
-    gram = itemsize * largest.num_train**2
-    line = (
-        f"memory: about {in_words(needed)} at once (one kernel matrix is {in_words(gram)}), "
-        f"{in_words(free)} free"
-    )
-    if needed <= free:
-        return line, None
-    share = max(0.9 * (free - BASE_BYTES) / (needed - BASE_BYTES), 0.0)
-    fitting = max(int(largest.num_train * share**0.5), largest.num_outputs)
-    halved = max(peak_bytes(size, 4) for size in sizes)
-    narrower = " or --precision=float32" if itemsize > 4 and halved <= free else ""
-    return line, f"use --num-train={fitting}{narrower}"
-
-
-def cost(size: LayerSize, depth: int, num_runs: int, dtype: jnp.dtype, free: int) -> str:
+def cost(
+    size: LayerSize,
+    depth: int,
+    num_runs: int,
+    dtype: jnp.dtype,
+    free: int,
+    method: LayerMethod = BY_CHOLESKY,
+    *,
+    has_cg: bool = False,
+) -> str:
     """Returns two lines, on the memory and on the time of a run; size is that of its first layer.
+
+    Args:
+        has_cg: Whether the command has --solver=cg and --cg-keep, so that they may be suggested.
 
     Raises:
         MemoryEstimateError: If more memory is needed than is free; it says the same, and what would fit.
     """
-    sizes = [size] + [dataclasses.replace(size, in_dim=size.width)] * (depth - 1)
-    memory, remedy = memory_line(sizes, dtype.itemsize, free)
-    took = f"time: about {duration(run_seconds(sizes, num_runs, dtype))}"
-    if remedy:
-        raise MemoryEstimateError(f"not enough {memory}; {remedy}\n{took}")
-    return f"{memory}\n{took}"
+    later = dataclasses.replace(size, in_dim=size.width)
+    sizes = [size] + [later] * (depth - 1)
+    largest = max(sizes, key=lambda size: peak_bytes(size, dtype.itemsize, method))
+    took = f"time: about {duration(run_seconds(sizes, num_runs, dtype, method))}"
+    if isinstance(method.solver, ConjugateGradients):
+        took += f", for {CG_STEPS} steps of conjugate gradients in each fit"
+    return plan(
+        peak_bytes(largest, dtype.itemsize, method),
+        largest_matrix(largest, dtype.itemsize, method),
+        dtype,
+        free,
+        took,
+        lambda: what_fits(sizes[:2], dtype.itemsize, method, free, has_cg=has_cg),
+    )
+
+
+def plan(
+    needed: int,
+    matrix: Matrix,
+    dtype: jnp.dtype,
+    free: int,
+    took: str,
+    ways: Callable[[], Sequence[str]],
+) -> str:
+    """Returns a line on the memory of a run, and below it took, that on its time.
+
+    Args:
+        matrix: The largest array.
+        ways: Called to get changes of options that each make the run fit.
+
+    Raises:
+        MemoryEstimateError: If more memory is needed than is free; it names the matrix and the ways.
+    """
+    of_matrix, in_all = in_words(matrix.num_bytes), in_words(needed)
+    if needed <= free:
+        return f"memory: about {in_all} at once ({matrix.name}: {of_matrix}), {in_words(free)} free\n{took}"
+    raise MemoryEstimateError(
+        f"not enough memory: {matrix.name} needs {of_matrix} in {dtype} and the run about {in_all} at once, "
+        f"{in_words(free)} are free: use {' or '.join(ways()) or 'a machine with more memory'}\n{took}"
+    )
+
+
+def what_fits(
+    sizes: Sequence[LayerSize], itemsize: int, method: LayerMethod, free: int, *, has_cg: bool
+) -> list[str]:
+    """Returns changes of options that each make a run of layers of these sizes fit."""
+
+    def needed(num_train: int | None = None, itemsize: int = itemsize, method: LayerMethod = method) -> int:
+        changed = sizes if num_train is None else [dataclasses.replace(s, num_train=num_train) for s in sizes]
+        return max(peak_bytes(size, itemsize, method) for size in changed)
+
+    ways = []
+    for flag, solver in _lighter_solvers(method) if has_cg else ():
+        if not ways and needed(method=dataclasses.replace(method, solver=solver)) <= free:
+            ways.append(flag)
+    first = sizes[0]
+    fewer = largest_fitting(needed, first.num_train, free)
+    if fewer >= max(first.num_outputs, method.agop_size or 0):
+        ways.append(f"--num-train={fewer}")
+    if itemsize > SINGLE_ITEMSIZE and needed(itemsize=SINGLE_ITEMSIZE) <= free:
+        ways.append("--precision=float32")
+    return ways
+
+
+def _lighter_solvers(method: LayerMethod) -> list[tuple[str, ConjugateGradients]]:
+    """Returns flags of solvers that hold less than that of the method, and the solvers; fast ones first."""
+    if isinstance(method.solver, ConjugateGradients):
+        lighter = KEEPS[KEEPS.index(method.solver.keep) + 1 :]
+        return [(f"--cg-keep={keep}", dataclasses.replace(method.solver, keep=keep)) for keep in lighter]
+    others = [(f"--solver=cg with --cg-keep={keep}", ConjugateGradients(keep=keep)) for keep in KEEPS[1:]]
+    return [("--solver=cg", ConjugateGradients()), *others]
+
+
+def largest_fitting(needed: Callable[[int], int], asked: int, free: int) -> int:
+    """Returns a number below the asked one that needs no more than is free while one more does; 0 if none."""
+    return bisect_right(range(1, asked), free, key=needed)
+
+
+def largest_matrix(size: LayerSize, itemsize: int, method: LayerMethod = BY_CHOLESKY) -> Matrix:
+    """Returns the largest array that a layer holds: kernel matrix (or what is kept of it), M or data."""
+    kernel_matrix = Matrix("K", itemsize * size.num_train**2)
+    if isinstance(method.solver, ConjugateGradients):
+        kernel_matrix = Matrix("what is kept of K", kept_bytes(size.num_train, 1, method.solver, itemsize))
+    data = Matrix("the data", itemsize * (size.num_train + size.num_test) * size.in_dim)
+    return max(
+        kernel_matrix, Matrix("M", itemsize * size.in_dim**2), data, key=lambda matrix: matrix.num_bytes
+    )
 
 
 def duration(seconds: float) -> str:

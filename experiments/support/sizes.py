@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from dnc_jax.cost import LayerSize
 from experiments.support.data.catalog import describe
 from experiments.support.data.packaged import PACKAGED
-from experiments.support.estimate import LayerSize
 from experiments.support.preprocess import Prepared, subset_sizes
 
 

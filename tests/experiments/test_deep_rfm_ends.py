@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import deep_rfm
-from experiments.support import estimate
 
 TINY = deep_rfm.Config(dataset="digits", num_train=48, num_test=20, depth=3, width=64, seeds=(0,), devices=1)
 
@@ -71,16 +70,6 @@ def test_a_run_that_ends_in_its_first_layer_has_nothing_to_draw(tmp_path, monkey
     assert not list((tmp_path / "figures").iterdir())
 
 
-def test_a_plan_beyond_memory_tells_its_time_and_only_what_would_fit():
-    size = estimate.LayerSize(num_train=20_000, num_test=100, in_dim=64, width=64, num_outputs=10)
-    float64 = jnp.dtype(jnp.float64)
-    needed = estimate.peak_bytes(size, 8)
-    with pytest.raises(estimate.MemoryEstimateError, match=r"--num-train=\d+ or --precision=float32\ntime: "):
-        estimate.cost(size, 2, 1, float64, int(0.7 * needed))
-    with pytest.raises(estimate.MemoryEstimateError, match=r"use --num-train=\d+\ntime: about"):
-        estimate.cost(size, 2, 1, float64, int(0.3 * needed))
-
-
 def test_contradicting_duplicates_are_named_where_there_is_no_ridge(tmp_path, monkeypatch):
     images = deep_rfm.data.load("digits")
     copies, labels = images.train.images.copy(), images.train.labels.copy()
@@ -92,6 +81,16 @@ def test_contradicting_duplicates_are_named_where_there_is_no_ridge(tmp_path, mo
 
 
 def test_too_little_memory_is_explained_before_it_happens(tmp_path, monkeypatch):
-    monkeypatch.setattr(deep_rfm.devices, "free_bytes", lambda _: 10_000)
-    with pytest.raises(ValueError, match=r"not enough memory: about .* use --num-train=\d+"):
-        run(tmp_path)
+    # A few of the 1000 digits would fit.
+    monkeypatch.setattr(deep_rfm.devices, "free_bytes", lambda _: 710 * 2**20)
+    with pytest.raises(
+        ValueError, match=r"not enough memory: K needs 8 MiB in float64 .* use .*--num-train="
+    ):
+        run(tmp_path, num_train=1000)
+
+
+def test_a_plan_is_that_of_the_solver_that_is_asked_for(tmp_path, capsys):
+    run(tmp_path, num_train=1000, solver="cg", cg_keep="nothing", dry_run=True)
+    assert "steps of conjugate gradients" in capsys.readouterr().out
+    run(tmp_path, num_train=1000, dry_run=True)
+    assert "(K: 8 MiB)" in capsys.readouterr().out

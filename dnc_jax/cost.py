@@ -1,0 +1,273 @@
+"""What a layer of Deep RFM costs: flops and bytes, from its sizes alone, before any array exists.
+
+Letters are those of `types`: n points, m centers, d inputs, p features, c outputs; q points of an AGOP,
+r pivots of a preconditioner, b blocks of rows. A flop is an addition or a multiplication of a matrix product;
+a step that waits for memory counts as the flops of a product that takes as long. Bytes are those of arrays on
+one device, not of the runtime; how many are alive at once was measured in programs compiled for a CPU.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dnc_jax.chunking import BATCH_BYTES, block_edges, outputs_at_once
+from dnc_jax.matrix_free.gram_tiles import num_tiles
+from dnc_jax.matrix_free.nystrom import PIVOTS_PER_ROUND
+from dnc_jax.matrix_free.solve import ConjugateGradients, block_shape, kept_bytes
+from dnc_jax.solvers import POWER_STEPS, Solver, cholesky_solve, eigh_solve, quick_cholesky_solve
+
+DENSE_SOLVERS = (cholesky_solve, quick_cholesky_solve, eigh_solve)
+# Measured: a symmetric eigendecomposition takes as long as this many d^3 flops of a large product.
+EIGH_FLOPS = 12
+# Measured: an entry that is read or written once takes as long as this many flops, an entry of a kernel that
+# is made of a distance as so many.
+PASS_FLOPS, KERNEL_FLOPS = 40, 400
+# Measured on CPUs, n 1000 to 3000, d 256 to 1000: the narrow products of `class_free` take 1.4 times as long
+# for a flop as those of `closed_form`. By the count alone it would be taken from 4 outputs on where the clock
+# says 6 (n = 2000, d = 256).
+NARROW_PRODUCTS = 1.4
+# Assumed: steps of conjugate gradients, each a product with K. Measured on Fashion-MNIST with 300 pivots: 15
+# to 45 steps to 1e-10.
+CG_STEPS = 30
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """What the cost of a layer depends on: points n, test points, input d, width p, outputs c."""
+
+    num_train: int
+    num_test: int
+    in_dim: int
+    width: int
+    num_outputs: int
+
+
+@dataclass(frozen=True)
+class LayerMethod:
+    """How a layer is fitted: its solver, the points of each AGOP (None is all), updates of M."""
+
+    solver: Solver | ConjugateGradients = cholesky_solve
+    agop_size: int | None = None
+    num_iters: int = 1
+
+
+class Flops(NamedTuple):
+    """Flops by part of a layer; those of a solution by conjugate gradients rest on `CG_STEPS`."""
+
+    distances: float
+    solution: float
+    condition_estimate: float
+    agop: float
+    root: float
+    stages: float
+    predictions: float
+
+    @property
+    def total(self) -> float:
+        """Returns those of all parts."""
+        return sum(self)
+
+
+class Bytes(NamedTuple):
+    """Bytes by part of a layer: data is there throughout, the others one after another."""
+
+    data: int
+    solution: int
+    agop: int
+    root: int
+    stages: int
+
+    @property
+    def of_fit(self) -> int:
+        """Returns the most that is there at once while a layer is fitted."""
+        return self.data + max(self.solution, self.agop, self.root)
+
+    @property
+    def peak(self) -> int:
+        """Returns the most that is there at once."""
+        return max(self.of_fit, self.data + self.stages)
+
+
+class LayerCost(NamedTuple):
+    """What a layer costs."""
+
+    flops: Flops
+    bytes: Bytes
+
+
+def layer_cost(size: LayerSize, itemsize: int, method: LayerMethod = LayerMethod()) -> LayerCost:
+    """Returns what one layer costs in numbers of itemsize bytes: fit, AGOP, root, all points passed on.
+
+    Raises:
+        ValueError: If nothing is known of the solver.
+    """
+    solver = method.solver
+    if isinstance(solver, ConjugateGradients):
+        distances, solution = cg_flops(size, solver, itemsize)
+        condition = 0.0
+        solution_bytes = cg_bytes(size, solver, itemsize, method.num_iters, method.agop_size is not None)
+    else:
+        distances, solution, condition = dense_flops(size, solver)
+        solution_bytes = dense_bytes(size, method, itemsize)
+    n, d, p, c = size.num_train, size.in_dim, size.width, size.num_outputs
+    agop, agop_bytes = _agop(size, method, itemsize)
+    updates, all_points = method.num_iters, n + size.num_test
+    root = updates * (EIGH_FLOPS + 2) * d**3 + (updates - 1) * (2 * n * d * d + 4 * d**3)
+    stages = 2.0 * all_points * d * (d + p)
+    predictions = size.num_test * n * (2 * d + 2 * c + KERNEL_FLOPS)
+    data = (n + all_points) * d + 2 * n * c + 2 * d * p + min(updates - 1, 1) * (n * d + 2 * d * d)
+    numbers = Bytes(data, 0, 0, 5 * d * d, 2 * all_points * (d + p) + 2 * d * d)
+    held = Bytes(*(itemsize * number for number in numbers))
+    flops = Flops(
+        distances=updates * distances,
+        solution=updates * solution,
+        condition_estimate=updates * condition,
+        agop=updates * agop,
+        root=float(root),
+        stages=stages,
+        predictions=float(predictions),
+    )
+    return LayerCost(flops, held._replace(solution=solution_bytes, agop=agop_bytes))
+
+
+def dense_flops(size: LayerSize, solver: Solver) -> tuple[float, float, float]:
+    """Returns the flops of the kernel matrix, of its solution and of the estimate of its condition number.
+
+    2 n^2 d and the entries; n^3 / 3 (Cholesky) or 12 n^3 (eigh), 4 n^2 c for weights and residual; 2 times 13
+    passes of the matrix or its factor.
+    """
+    n, c = size.num_train, size.num_outputs
+    if solver not in DENSE_SOLVERS:
+        names = ", ".join(known.__name__ for known in DENSE_SOLVERS)
+        raise ValueError(f"solver must be {names} or a ConjugateGradients, whose cost is known: got {solver}")
+    passes = 2 * (POWER_STEPS + 1) if solver is cholesky_solve else 0
+    entries, factorization = float(n * n), n**3 * (EIGH_FLOPS if solver is eigh_solve else 1 / 3)
+    distances = entries * (2 * size.in_dim + KERNEL_FLOPS)
+    return distances, factorization + 4 * entries * c, passes * PASS_FLOPS * entries
+
+
+def dense_bytes(size: LayerSize, method: LayerMethod, itemsize: int) -> int:
+    """Returns the bytes of a solution with the whole K.
+
+    Measured: 3 n^2 and 2 d^2, one n^2 more by eigh, and for an AGOP at all points the distances that it
+    shares, or n d for one at drawn points.
+    """
+    n, d = size.num_train, size.in_dim
+    num_grams = 4.05 if method.solver is eigh_solve else 3.05
+    for_agop = n * n if method.agop_size is None else n * d
+    return itemsize * (int(num_grams * n * n) + for_agop + 2 * d * d)
+
+
+def cg_flops(size: LayerSize, recipe: ConjugateGradients, itemsize: int) -> tuple[float, float]:
+    """Returns the flops of making tiles of K, and of solving with it by `CG_STEPS` steps.
+
+    With E, about n^2 / 2, entries of tiles: E (2 d + 400) to make them, for every product if nothing is kept,
+    else once, and once more in each of 2 rounds if they are kept rounded; a product is E (4 c + 80). The
+    preconditioner is 6 n r^2 + 2 n r d + 12 r^3; a step uses it for 12 n r c, and 20 n c^2 for its vectors.
+    """
+    n, d, c, r = size.num_train, size.in_dim, size.num_outputs, num_pivots(size, recipe)
+    num_blocks, rows = block_shape(n, recipe.tile_bytes, itemsize)
+    entries = float(num_blocks * num_tiles(num_blocks) * rows**2)
+    num_rounds = 2 if recipe.keep == "float32" and itemsize > 4 else 1
+    num_products = CG_STEPS + num_rounds
+    times_made = num_products if recipe.keep == "nothing" else 2 * num_rounds - 1
+    product = entries * (4 * c + 2 * PASS_FLOPS)
+    preconditioner = 6 * n * r * r + 2 * n * r * d + EIGH_FLOPS * r**3
+    vectors = CG_STEPS * (12 * n * r * c + 20 * n * c * c)
+    return times_made * entries * (2 * d + KERNEL_FLOPS), num_products * product + preconditioner + vectors
+
+
+def cg_bytes(
+    size: LayerSize, recipe: ConjugateGradients, itemsize: int, num_iters: int, is_drawn: bool
+) -> int:
+    """Returns the bytes of solutions by conjugate gradients: tiles of K, and O(n (d + c + r)) numbers.
+
+    Measured: for each update of M its kept tiles, n d and n r, as the compiler lets them overlap; 4 n d, n r,
+    4 n c and 5 tiles; and n d and 7 tiles where batches of all points, not of drawn ones, are laid out.
+    """
+    n, tile = size.num_train, block_shape(size.num_train, recipe.tile_bytes, itemsize)[1] ** 2
+    rows = 0 if is_drawn else 1
+    columns = (4 + num_iters + rows) * size.in_dim + (num_iters + 1) * num_pivots(size, recipe)
+    others = n * (columns + 4 * size.num_outputs) + (5 + 7 * rows) * tile
+    return num_iters * kept_bytes(n, 1, recipe, itemsize) + itemsize * others
+
+
+def num_pivots(size: LayerSize, recipe: ConjugateGradients) -> int:
+    """Returns the columns of the preconditioner's factor: its rank in whole rounds of pivots."""
+    of_round = min(PIVOTS_PER_ROUND, size.num_train)
+    return -(-min(recipe.rank, size.num_train) // of_round) * of_round
+
+
+def class_free_is_cheaper(
+    num_points: int, in_dim: int, num_centers: int, num_outputs: int, at_centers: bool
+) -> bool:
+    """Returns whether the class-free form of an AGOP takes less time than one gradient matrix per output.
+
+    at_centers says that the points are the centers of a radial kernel, all at once and of equal weight.
+    """
+    if at_centers:
+        class_free = NARROW_PRODUCTS * class_free_flops_at_centers(num_points, in_dim, num_outputs)
+    else:
+        class_free = class_free_flops(num_points, in_dim, num_centers, num_outputs)
+    return class_free < direct_flops(num_points, in_dim, num_centers, num_outputs)
+
+
+def direct_flops(num_points: int, in_dim: int, num_centers: int, num_outputs: int) -> float:
+    """Returns c (2 n m d + 2 n d^2 + 2 n m): others, their product with themselves, own sums."""
+    n, d, m = num_points, in_dim, num_centers
+    return 2.0 * num_outputs * n * (m * d + d * d + m)
+
+
+def class_free_flops(num_points: int, in_dim: int, num_centers: int, num_outputs: int) -> float:
+    """Returns 2 n m^2 + 2 n m d + 2 m^2 d + 4 n d^2 + 2 m d^2 + c (4 n m + 2 m^2): `class_free_gram`."""
+    n, d, m = num_points, in_dim, num_centers
+    wide = 2 * n * m * m + 2 * n * m * d + 2 * m * m * d + 4 * n * d * d + 2 * m * d * d
+    return float(wide + num_outputs * (4 * n * m + 2 * m * m))
+
+
+def class_free_flops_at_centers(num_points: int, in_dim: int, num_outputs: int) -> float:
+    """Returns (n^3 + n^2 d + 3 n^2 c) (1 + 1/b) + 2 n d^2 + 2 n^2 c: `class_free_gram_at_centers`."""
+    n, d, c = num_points, in_dim, num_outputs
+    num_blocks = len(block_edges(n)) - 1
+    return n * n * (n + d + 3 * c) * (1 + 1 / num_blocks) + 2 * n * d * d + 2 * n * n * c
+
+
+def _agop(size: LayerSize, method: LayerMethod, itemsize: int) -> tuple[float, int]:
+    """Returns the flops and the bytes of an AGOP, as the layer forms it."""
+    n, d, c = size.num_train, size.in_dim, size.num_outputs
+    batch_bytes = method.solver.tile_bytes if isinstance(method.solver, ConjugateGradients) else BATCH_BYTES
+    if isinstance(method.solver, ConjugateGradients) or method.agop_size is not None:
+        q = n if method.agop_size is None else method.agop_size
+        flops = q * n * (2 * d + KERNEL_FLOPS) + direct_flops(q, d, n, c)
+        # Measured.
+        numbers = 4 * n * d + 6 * d * d
+        return flops, 6 * min(batch_bytes, itemsize * n * q) + itemsize * numbers
+    direct = direct_numbers(n, d, c)
+    if not class_free_is_cheaper(n, d, n, c, at_centers=True):
+        return direct_flops(n, d, n, c), int(itemsize * direct)
+    flops = NARROW_PRODUCTS * class_free_flops_at_centers(n, d, c)
+    # The program has the direct form too, for the case that the other one cancels.
+    return flops, int(itemsize * max(direct, class_free_numbers(n, d)))
+
+
+def direct_numbers(num_points: int, in_dim: int, num_outputs: int) -> float:
+    """Returns how many numbers the direct form at the centers holds in a layer, Gram matrices included.
+
+    Measured: 3.1 n^2 + 2 n d, and twice the gradients of as many outputs as the program has side by side:
+    those of one product, or of both where there are two, and of a shorter rest.
+    """
+    n, d = num_points, in_dim
+    at_once = outputs_at_once(n, d, None)
+    num_products, rest = divmod(num_outputs, at_once)
+    side_by_side = rest + at_once * (min(num_products, 1) + (num_products == 2))
+    return 3.1 * n * n + 2 * n * d + 2 * n * d * side_by_side
+
+
+def class_free_numbers(num_points: int, in_dim: int) -> float:
+    """Returns how many numbers the class-free form at the centers holds in a layer, Gram matrices included.
+
+    Measured: 3 n^2 + 2.75 n d, 7 times the entries of tiles, n^2 (b + 1) / 2b, and the columns of Q beside
+    all blocks but the first, n^2 (b - 1) / 2: the compiler makes them all before it uses one.
+    """
+    n, num_blocks = num_points, len(block_edges(num_points)) - 1
+    tiles, columns = (num_blocks + 1) / (2 * num_blocks), (num_blocks - 1) / 2
+    return n * n * (3 + 7 * tiles + columns) + 2.75 * n * in_dim
