@@ -186,9 +186,7 @@ def kernel_agop_core(
     return gram, AGOPDiagnostics(cancellation, is_lossy)
 
 
-_jitted_kernel_agop = jax.jit(
-    kernel_agop_core, static_argnames=("centered", "diagonal", "batch_size", "is_direct")
-)
+_jitted_kernel_agop = jax.jit(kernel_agop_core, static_argnames=("centered", "diagonal", "batch_size"))
 
 
 def _class_free_is_cheaper(machine: KernelMachine, x: Float[Array, "n d"], at_centers: bool) -> bool:

@@ -11,8 +11,6 @@ from jaxtyping import Array, PyTree, Shaped
 
 Result = TypeVar("Result", bound=PyTree)
 
-# Of a matrix whose blocks are written out. Measured: more save fewer flops than narrower products cost.
-MAX_BLOCKS, MIN_ROWS = 8, 256
 # Of a batch of points against all centers, where an AGOP is streamed beside a kernel matrix.
 BATCH_BYTES = 2**25
 
@@ -72,12 +70,6 @@ def map_rows(
         return jax.tree.map(lambda a: a[0], fn(jax.tree.map(lambda a: a[None], row)))
 
     return jax.lax.map(of_one, x, batch_size=batch_size)
-
-
-def block_edges(num_rows: int) -> list[int]:
-    """Returns where blocks of about equal numbers of rows begin, and where the last one ends."""
-    num_blocks = max(1, min(MAX_BLOCKS, num_rows // MIN_ROWS))
-    return [num_rows * index // num_blocks for index in range(num_blocks + 1)]
 
 
 def outputs_at_once(num_centers: int, in_dim: int, batch_size: int | None) -> int:

@@ -9,7 +9,8 @@ one device, not of the runtime; how many are alive at once was measured in progr
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dnc_jax.chunking import BATCH_BYTES, block_edges, outputs_at_once
+from dnc_jax.chunking import BATCH_BYTES, outputs_at_once
+from dnc_jax.class_free import num_blocks_of
 from dnc_jax.matrix_free.gram_tiles import num_tiles
 from dnc_jax.matrix_free.nystrom import PIVOTS_PER_ROUND
 from dnc_jax.matrix_free.solve import ConjugateGradients, block_shape, kept_bytes
@@ -21,9 +22,9 @@ EIGH_FLOPS = 12
 # Measured: an entry that is read or written once takes as long as this many flops, an entry of a kernel that
 # is made of a distance as so many.
 PASS_FLOPS, KERNEL_FLOPS = 40, 400
-# Measured on CPUs, n 1000 to 3000, d 256 to 1000: the narrow products of `class_free` take 1.4 times as long
-# for a flop as those of `closed_form`. By the count alone it would be taken from 4 outputs on where the clock
-# says 6 (n = 2000, d = 256).
+# Measured on CPUs, n 1000 to 3000, d 256 to 1000: the small products of `class_free` take 1.4 times as long
+# for a flop as those of `closed_form`. By the count alone it would be taken from 5 outputs on where the clock
+# says 7 (n = 2000, d = 256).
 NARROW_PRODUCTS = 1.4
 # Assumed: steps of conjugate gradients, each a product with K. Measured on Fashion-MNIST with 300 pivots: 15
 # to 45 steps to 1e-10.
@@ -227,7 +228,7 @@ def class_free_flops(num_points: int, in_dim: int, num_centers: int, num_outputs
 def class_free_flops_at_centers(num_points: int, in_dim: int, num_outputs: int) -> float:
     """Returns (n^3 + n^2 d + 3 n^2 c) (1 + 1/b) + 2 n d^2 + 2 n^2 c: `class_free_gram_at_centers`."""
     n, d, c = num_points, in_dim, num_outputs
-    num_blocks = len(block_edges(n)) - 1
+    num_blocks = num_blocks_of(n)
     return n * n * (n + d + 3 * c) * (1 + 1 / num_blocks) + 2 * n * d * d + 2 * n * n * c
 
 
@@ -241,12 +242,12 @@ def _agop(size: LayerSize, method: LayerMethod, itemsize: int) -> tuple[float, i
         # Measured.
         numbers = 4 * n * d + 6 * d * d
         return flops, 6 * min(batch_bytes, itemsize * n * q) + itemsize * numbers
-    direct = direct_numbers(n, d, c)
     if not class_free_is_cheaper(n, d, n, c, at_centers=True):
-        return direct_flops(n, d, n, c), int(itemsize * direct)
+        return direct_flops(n, d, n, c), int(itemsize * direct_numbers(n, d, c))
     flops = NARROW_PRODUCTS * class_free_flops_at_centers(n, d, c)
-    # The program has the direct form too, for the case that the other one cancels.
-    return flops, int(itemsize * max(direct, class_free_numbers(n, d)))
+    # Measured: the eigenvectors of K are still there.
+    eigenvectors = n * n if method.solver is eigh_solve else 0
+    return flops, int(itemsize * (class_free_numbers(n, d, c) + eigenvectors))
 
 
 def direct_numbers(num_points: int, in_dim: int, num_outputs: int) -> float:
@@ -256,18 +257,21 @@ def direct_numbers(num_points: int, in_dim: int, num_outputs: int) -> float:
     those of one product, or of both where there are two, and of a shorter rest.
     """
     n, d = num_points, in_dim
-    at_once = outputs_at_once(n, d, None)
-    num_products, rest = divmod(num_outputs, at_once)
-    side_by_side = rest + at_once * (min(num_products, 1) + (num_products == 2))
-    return 3.1 * n * n + 2 * n * d + 2 * n * d * side_by_side
+    return 3.1 * n * n + 2 * n * d + 2 * n * d * _outputs_side_by_side(n, d, num_outputs)
 
 
-def class_free_numbers(num_points: int, in_dim: int) -> float:
+def class_free_numbers(num_points: int, in_dim: int, num_outputs: int) -> float:
     """Returns how many numbers the class-free form at the centers holds in a layer, Gram matrices included.
 
-    Measured: 3 n^2 + 2.75 n d, 7 times the entries of tiles, n^2 (b + 1) / 2b, and the columns of Q beside
-    all blocks but the first, n^2 (b - 1) / 2: the compiler makes them all before it uses one.
+    Measured: 5.3 n^2 + n d, with one block of rows 8.1 n^2 + n d; or what the direct form holds, which is in
+    the program for the case that the other cancels, its gradients once.
     """
-    n, num_blocks = num_points, len(block_edges(num_points)) - 1
-    tiles, columns = (num_blocks + 1) / (2 * num_blocks), (num_blocks - 1) / 2
-    return n * n * (3 + 7 * tiles + columns) + 2.75 * n * in_dim
+    n, d = num_points, in_dim
+    own = (5.3 if num_blocks_of(n) > 1 else 8.1) * n * n + n * d
+    return max(own, 3.4 * n * n + 2 * n * d + n * d * _outputs_side_by_side(n, d, num_outputs))
+
+
+def _outputs_side_by_side(num_points: int, in_dim: int, num_outputs: int) -> int:
+    at_once = outputs_at_once(num_points, in_dim, None)
+    num_products, rest = divmod(num_outputs, at_once)
+    return rest + at_once * (min(num_products, 1) + (num_products == 2))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnc_jax import KernelMachine, Laplace, agop, chunking, class_free, kernel_agop
+from dnc_jax import KernelMachine, Laplace, agop, class_free, kernel_agop
 from dnc_jax.agop import ROUNDING_TOLERANCE, kernel_agop_core
 from dnc_jax.closed_form import class_free_gram as closed_form_gram
 from tests import oracles
@@ -107,13 +107,13 @@ def test_closed_form_is_the_oracle_at_the_centers(case, dtype, num_outputs):
 
 
 @pytest.mark.parametrize("centered", [False, True])
-@pytest.mark.parametrize("min_rows", [3, 7, 20])
+@pytest.mark.parametrize("min_rows", [3, 6, 20])
 def test_the_class_free_form_at_the_centers_is_the_oracle_whatever_its_blocks(
     monkeypatch, min_rows, centered
 ):
-    monkeypatch.setattr(chunking, "MIN_ROWS", min_rows)
+    monkeypatch.setattr(class_free, "MIN_ROWS", min_rows)
     machine = machine_of(LAPLACE, points(), MANY)
-    assert len(chunking.block_edges(20)) == {3: 7, 7: 3, 20: 2}[min_rows]
+    assert class_free.num_blocks_of(20) == {3: 5, 6: 3, 20: 1}[min_rows]
     got, cancellation = class_free.class_free_gram_at_centers(machine, centered)
     true = true_gradients(LAPLACE, machine)
     assert_close(got, oracles.agop(true, centered=centered), np.float64, "product")
@@ -123,10 +123,8 @@ def test_the_class_free_form_at_the_centers_is_the_oracle_whatever_its_blocks(
         np.testing.assert_allclose(cancellation, general, rtol=1e-9)
 
 
-def test_blocks_of_rows_are_even_and_few():
-    assert chunking.block_edges(100) == [0, 100]
-    assert chunking.block_edges(1000) == [0, 333, 666, 1000]
-    assert len(chunking.block_edges(10**6)) == 9
+def test_blocks_are_odd_and_few():
+    assert [class_free.num_blocks_of(n) for n in (1, 100, 600, 800, 10**6)] == [1, 1, 1, 3, 9]
 
 
 @pytest.mark.parametrize("num_outputs", [FEW, MANY])

@@ -27,9 +27,9 @@ ARROWS = {
     "sharing": {"linalg"},
     "matrix_free": {"checks", "kernels", "linalg", "sharing", "types"},
     "machine": {"matrix_free", "sharing", "checks", "kernels", "linalg", "solvers", "errors", "types"},
-    "cost": {"chunking", "matrix_free", "solvers"},
+    "cost": {"chunking", "class_free", "matrix_free", "solvers"},
     "closed_form": {"machine", "kernels", "linalg", "chunking", "types"},
-    "class_free": {"machine", "kernels", "linalg", "chunking", "types"},
+    "class_free": {"machine", "kernels", "linalg"},
     "moments": {"linalg", "chunking", "types"},
     "jacobians": {"linalg", "types"},
     "agop": {

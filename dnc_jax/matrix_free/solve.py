@@ -18,6 +18,8 @@ from dnc_jax.sharing import lengths_of_columns, sum_over
 from dnc_jax.types import Scalar, is_concrete
 
 Keep = Literal["float32", "float64", "nothing"]
+# Units of rounding in a residual below which nothing is to be had.
+FLOOR_UNITS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,8 @@ class ConjugateGradients:
     solved for again, until the residual of every output is at most tolerance times the length of its targets.
 
     Attributes:
-        tolerance: Largest relative residual; at least about 1e-13 in float64 and 1e-5 in float32.
+        tolerance: Largest relative residual; one below 64 eps (1.4e-14 in float64, 7.6e-6 in float32) is
+            taken as 64 eps, which rounding leaves over anyway.
         rank: Pivots of the Nystrom preconditioner.
         keep: What is kept of K between products: half of its tiles in this dtype, n^2 / 2 numbers, or
             nothing, every product then making all of them again. float64 is that of x at most.
@@ -145,7 +148,8 @@ def _refined(
     """Solves for what is left over of K in the dtype of x, until that is small or gets no smaller."""
     axis = system.axis
     lengths = lengths_of_columns(axis, targets)
-    limits = recipe.tolerance * jnp.where(lengths > 0, lengths, 1.0)
+    tolerance = max(recipe.tolerance, FLOOR_UNITS * float(jnp.finfo(targets.dtype).eps))
+    limits = tolerance * jnp.where(lengths > 0, lengths, 1.0)
     from_left = partial(preconditioner.inverse_root, axis=axis)
     exact = kept if kept is not None and kept.dtype == targets.dtype else None
 
