@@ -12,12 +12,8 @@ the baseline, in the Frobenius norm. Without torch the baseline is named and lef
 --sweep repeats this over values of one size (d with its width), and fits seconds = a size^b by least
 squares of logarithms; the exponents of the counts of flops stand beside those of the seconds.
 
-    export OPENBLAS_THREAD_TIMEOUT=4
     python -m benchmarks.deep_rfm_layer --output=timings.jsonl
     python -m benchmarks.deep_rfm_layer --sweep=n --values=1000,2000,4000 --figure=sweep.png
-
-On CPUs the variable sends the threads of OpenBLAS, which factorizes, to sleep when they have ended; without
-it they keep cores busy that the next product needs.
 """
 
 import argparse

@@ -6,7 +6,7 @@ n^3 / 3 flops take the seconds that over_cholesky is measured over, and the flop
 over_predicted. The residual is |A w - y| / |y| in the
 Frobenius norm, and the condition number is what the solver says of it.
 
-    OPENBLAS_THREAD_TIMEOUT=4 python -m benchmarks.solvers --num_rows 1000 2000 4000 --output=timings.jsonl
+    python -m benchmarks.solvers --num_rows 1000 2000 4000 --output=timings.jsonl
 """
 
 import argparse

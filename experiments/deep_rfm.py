@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import jax
+import numpy as np
 import tyro
 from jax.sharding import Mesh
 
@@ -27,28 +28,27 @@ from dnc_jax.matrix_free import ConjugateGradients, Keep
 from dnc_jax.solvers import Solver
 from dnc_jax.types import FeatureSampler
 from experiments.support import (
-    checkpoint,
     command,
     data,
     devices,
     estimate,
     floor,
+    hosts,
     layers,
     options,
-    plotting,
     sizes,
-    snapshots,
 )
 from experiments.support.console import LayerTable
 from experiments.support.feature_maps import FeatureName, sampler_of
+from experiments.support.layer_files import LayerFiles, open_files
 from experiments.support.preprocess import Prepared, check_solvable, prepare
-from experiments.support.records import Row, Run, open_run, to_lines
+from experiments.support.records import Row, to_lines
 from experiments.support.solving import SolverName, solver_of
 from experiments.support.story import closing_line
 
 KERNELS = {"laplace": Laplace, "gaussian": Gaussian}
 # Options that change where or how a run goes, but no number of it.
-UNRECORDED = ("preset", "workdir", "data_dir", "resume", "devices", "dry_run", "on_floor")
+UNRECORDED = ("preset", "workdir", "data_dir", "resume", "devices", "dry_run", "on_floor", *hosts.OPTIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +105,14 @@ class Config:
     """training points whose gradients enter each AGOP, drawn for each layer; None takes all"""
     devices: int | None = None
     """devices that share the rows of the data; None takes all visible ones"""
+    distributed: bool = False
+    """this process is one of several, started alike, that share the run; only the first prints and writes"""
+    coordinator: str | None = None
+    """host:port of the first process; None, as in the next two, asks the scheduler that started this one"""
+    num_processes: int | None = None
+    """processes that share the run"""
+    process_id: int | None = None
+    """number of this process, from 0"""
     data_dir: Path | None = None
     """folder of original files or of prepared TFDS datasets"""
     workdir: Path | None = None
@@ -126,17 +134,17 @@ class Session:
     """Everything that the layers of a run share."""
 
     config: Config
-    run: Run
+    files: LayerFiles
     table: LayerTable
     train: layers.Points
     test: layers.Points
-    num_classes: int
+    labels: np.ndarray
     solver: Solver | ConjugateGradients
     sample_features: FeatureSampler
-    mesh: Mesh | None
-    """of devices that share the rows of conjugate gradients; the compiler divides what others do"""
+    mesh: Mesh
 
 
+@hosts.together()
 def main(config: Config) -> Path | None:
     """Runs the experiment and returns the folder of its records, or None for a dry run."""
     options.check_sizes(depth=config.depth, width=config.width, num_iters=config.num_iters)
@@ -146,12 +154,14 @@ def main(config: Config) -> Path | None:
     solver = solver_of(config.solver, config.ridge, **of_cg)
     sample_features = sampler_of(config.feature_map, config.width, config.feature_bandwidth)
     options.check_seeds(config.seeds)
+    hosts.start(config.distributed, config.coordinator, config.num_processes, config.process_id)
     dtype = devices.set_precision(config.precision)
     needs_files = sizes.needs_files(config.dataset, config.data_dir)
     prepared = None if config.dry_run and needs_files else read(config)
     size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config)
     mesh = devices.make_mesh(config.devices, size.num_train)
     settings = recorded(config, size, prepared)
+    hosts.check_same(settings)
     workdir = config.workdir or Path("runs") / command.run_name("deep_rfm", config.dataset, settings)
     places = {"source": prepared.source, "workdir": workdir} if prepared else {"source": "not read"}
     table = LayerTable(config.depth)
@@ -162,14 +172,12 @@ def main(config: Config) -> Path | None:
     table.say(estimate.cost(first, config.depth, num_runs, dtype, free, method, has_cg=True))
     if config.dry_run or prepared is None:
         return None
-    run = open_run(
-        workdir, settings, devices.describe(mesh) | {"data_source": prepared.source}, config.resume
-    )
+    environment = devices.describe(mesh) | {"data_source": prepared.source}
+    files = open_files(workdir, settings, environment, resume=config.resume)
     train = layers.place(prepared.train, partial(devices.shard_rows, mesh), dtype)
     test = layers.place(prepared.test, partial(devices.replicate, mesh), dtype)
-    shared = mesh if config.solver == "cg" else None
-    session = Session(config, run, table, train, test, prepared.num_classes, solver, sample_features, shared)
-    with command.resumable(workdir, "experiments.deep_rfm"), plotting.figures_of(run):
+    session = Session(config, files, table, train, test, prepared.train.labels, solver, sample_features, mesh)
+    with command.resumable(workdir, "experiments.deep_rfm"), files.figures():
         rows = [row for seed in config.seeds for row in run_seed(session, seed)]
     table.say(closing_line(rows, workdir))
     return workdir
@@ -191,7 +199,7 @@ def read(config: Config) -> Prepared:
 
 def run_seed(session: Session, seed: int) -> list[Row]:
     """Fits or loads, measures and records every layer of one seed; returns all rows."""
-    config, run, table = session.config, session.run, session.table
+    config, table = session.config, session.table
     inputs = [(session.train.x, session.test.x)]
     if floor.has_twin(session.train.x.dtype):
         inputs.append((floor.moved(session.train.x), floor.moved(session.test.x)))
@@ -204,22 +212,17 @@ def run_seed(session: Session, seed: int) -> list[Row]:
             loaded = load(session, seed, number, inputs) if can_load else None
             can_load = loaded is not None
             fitted, new_rows = loaded or fit(session, seed, number, inputs, is_below)
-            owner = run.owner(seed, number)
-            if seed == config.seeds[0] and not checkpoint.is_whole(run.arrays(number), owner):
-                labels = jax.device_get(session.train.labels)
-                by_stage = layers.jitted_stages(fitted[0], inputs[0][0])
-                shown = snapshots.layer_arrays(fitted[0], by_stage, labels, session.num_classes)
-                checkpoint.save_arrays(run.arrays(number), shown, owner)
+            if seed == config.seeds[0]:
+                session.files.save_shown(seed, number, fitted[0], inputs[0][0], session.labels)
             inputs = [
                 (layers.jitted_stages(layer, x).nonlinear, layers.jitted_stages(layer, test_x).nonlinear)
                 for layer, (x, test_x) in zip(fitted, inputs, strict=True)
             ]
             jax.block_until_ready(inputs)
         seconds = time.perf_counter() - start
-        run.log(new_rows)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         timing = {"seed": seed, "layer": number, "seconds": seconds, "peak_rss_kib": peak}
-        run.log_timing(timing | {"loaded": can_load})
+        session.files.log(new_rows, timing | {"loaded": can_load})
         table.layer(number, new_rows, "loaded" if can_load else f"{seconds:.1f}")
         rows += new_rows
         is_below = any(row.get("below_floor") for row in new_rows)
@@ -240,8 +243,7 @@ def fit(
     rows = layers.to_rows(seed, number, values, floor.stages_below(is_below, bool(reason)))
     to_lines(rows)  # raises before anything that cannot be recorded is kept
     fitted = [layer, *(twin for twin, _, _ in twins)]
-    path, owner = session.run.checkpoint(seed, number), session.run.owner(seed, number)
-    checkpoint.save_arrays(path, layers.layers_to_arrays(fitted, rows), owner)
+    session.files.save(seed, number, fitted, rows)
     return fitted, rows
 
 
@@ -260,7 +262,8 @@ def fit_one(
         num_iters=config.num_iters,
         solver=session.solver,
         agop_size=config.agop_size,
-        mesh=session.mesh,
+        # The compiler divides what other solvers do.
+        mesh=session.mesh if config.solver == "cg" else None,
         where=f"layer {number} of {config.depth}",
     )
     received = dataclasses.replace(train, x=x), dataclasses.replace(session.test, x=test_x)
@@ -273,17 +276,13 @@ def load(
     session: Session, seed: int, number: int, inputs: list[layers.Pair]
 ) -> tuple[list[DeepRFMLayer], list[Row]] | None:
     """Returns a finished layer, its twin and its rows, or None if it has to be fitted."""
-    path = session.run.checkpoint(seed, number)
-    if not path.exists():
-        return None
-    try:
-        arrays = checkpoint.load_arrays(path, session.run.owner(seed, number))
-    except checkpoint.CheckpointError as error:
-        session.table.say(f"{error}; fitting layers {number} to {session.config.depth} of seed {seed} again")
+    arrays = session.files.load(seed, number)
+    if arrays is None:
         return None
     drawn = session.sample_features(layers.layer_key(seed, number), inputs[0][0].shape[1])
     kernel = KERNELS[session.config.kernel](session.config.bandwidth)
-    fitted, rows = layers.layers_from_arrays(arrays, kernel, [unit_rows(x) for x, _ in inputs], drawn)
+    put = partial(devices.replicate, session.mesh)
+    fitted, rows = layers.layers_from_arrays(arrays, kernel, [unit_rows(x) for x, _ in inputs], drawn, put)
     if session.config.on_floor == "stop" and any(row.get("below_floor") for row in rows):
         raise floor.floor_error(number, session.config.depth, "as recorded", session.train.x.dtype)
     return fitted, rows
@@ -297,4 +296,4 @@ def recorded(config: Config, size: sizes.RunSizes, prepared: Prepared | None) ->
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(partial(main, command.parse(Config, PRESETS, sys.argv[1:]))))
+    sys.exit(hosts.leave(command.run(partial(main, command.parse(Config, PRESETS, sys.argv[1:])))))

@@ -11,6 +11,8 @@ import psutil
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from experiments.support import hosts
+
 Precision = Literal["float32", "float64"]
 
 
@@ -34,7 +36,8 @@ def make_mesh(num_devices: int | None, num_rows: int) -> Mesh:
     """Returns a one-dimensional mesh over the first num_devices devices, all visible ones if None.
 
     Raises:
-        DeviceError: If there are fewer devices, or num_rows is not a multiple of their number.
+        DeviceError: If there are fewer devices, or none of some process of the run among them, or num_rows
+            is not a multiple of their number.
     """
     visible = jax.devices()
     count = len(visible) if num_devices is None else num_devices
@@ -45,18 +48,29 @@ def make_mesh(num_devices: int | None, num_rows: int) -> Mesh:
             f"num_train must be a multiple of the {count} devices that share its rows: got {num_rows}; use "
             f"--num-train={num_rows - num_rows % count} or --devices=1"
         )
-    return jax.make_mesh((count,), ("rows",), devices=visible[:count], axis_types=(AxisType.Auto,))
+    chosen = visible[:count]
+    if len({device.process_index for device in chosen}) < jax.process_count():
+        raise DeviceError(
+            f"each of the {jax.process_count()} processes must have devices among those that share the rows: "
+            f"got the first {count} of {len(visible)}; leave --devices out"
+        )
+    return jax.make_mesh((count,), ("rows",), devices=chosen, axis_types=(AxisType.Auto,))
 
 
 def shard_rows(mesh: Mesh, x: np.ndarray, dtype: jnp.dtype | None) -> jax.Array:
     """Returns x on the devices of the mesh, each holding a block of rows."""
-    spec = PartitionSpec("rows", *([None] * (x.ndim - 1)))
-    return jax.device_put(jnp.asarray(x, dtype), NamedSharding(mesh, spec))
+    return _placed(NamedSharding(mesh, PartitionSpec("rows", *([None] * (x.ndim - 1)))), x, dtype)
 
 
 def replicate(mesh: Mesh, x: np.ndarray, dtype: jnp.dtype | None) -> jax.Array:
     """Returns x on the devices of the mesh, whole on each."""
-    return jax.device_put(jnp.asarray(x, dtype), NamedSharding(mesh, PartitionSpec()))
+    return _placed(NamedSharding(mesh, PartitionSpec()), x, dtype)
+
+
+def _placed(sharding: NamedSharding, x: np.ndarray, dtype: jnp.dtype | None) -> jax.Array:
+    # Of devices that this process does not reach, others make their own parts.
+    whole = np.asarray(x, dtype or jax.dtypes.canonicalize_dtype(x.dtype))
+    return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 
 
 def replicate_beside(x: jax.Array, tree: PyTree) -> PyTree:
@@ -70,10 +84,10 @@ def replicate_beside(x: jax.Array, tree: PyTree) -> PyTree:
 
 def free_bytes(mesh: Mesh) -> int:
     """Returns the memory that is free on the fullest device of the mesh, of the host if it is a CPU."""
-    statistics = [device.memory_stats() for device in mesh.devices.flat]
+    statistics = [device.memory_stats() for device in mesh.local_devices]
     if all(statistics) and all("bytes_limit" in s for s in statistics):
-        return min(s["bytes_limit"] - s["bytes_in_use"] for s in statistics)
-    return psutil.virtual_memory().available
+        return hosts.least(min(s["bytes_limit"] - s["bytes_in_use"] for s in statistics))
+    return hosts.least(psutil.virtual_memory().available)
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:
@@ -83,6 +97,7 @@ def describe(mesh: Mesh) -> dict[str, Any]:
         "backend": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "num_devices": len(devices),
+        "num_processes": jax.process_count(),
         "num_cpus": os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -30,6 +30,7 @@ from dnc_jax.deep_rfm import LayerDiagnostics
 from dnc_jax.kernels import Kernel
 from dnc_jax.rfm_steps import apply_root
 from dnc_jax.types import FeatureMap
+from experiments.support import hosts
 from experiments.support.preprocess import Dataset
 from experiments.support.records import Row
 
@@ -167,23 +168,32 @@ def to_rows(seed: int, layer: int, values: dict[str, Any], is_below: dict[str, b
 
 
 def layers_to_arrays(fitted: Sequence[DeepRFMLayer], rows: list[Row]) -> dict[str, np.ndarray]:
-    """Returns what a checkpoint holds: the rows, and each layer without its centers, which are its input."""
+    """Returns what a checkpoint holds: the rows, and each layer without its centers, which are its input.
+
+    All processes of a run call this, for they may share the rows of an array.
+    """
     arrays = {"rows": np.asarray(json.dumps(rows))}
     for prefix, layer in zip(PREFIXES, fitted, strict=False):
-        arrays |= {prefix + name: np.asarray(value) for name, value in _layer_arrays(layer).items()}
+        arrays |= {prefix + name: hosts.whole(value) for name, value in _layer_arrays(layer).items()}
     return arrays
 
 
 def layers_from_arrays(
-    arrays: dict[str, np.ndarray], kernel: Kernel, inputs: Sequence[Array], features: FeatureMap
+    arrays: Mapping[str, np.ndarray],
+    kernel: Kernel,
+    inputs: Sequence[Array],
+    features: FeatureMap,
+    put: Callable[[np.ndarray, None], Array],
 ) -> tuple[list[DeepRFMLayer], list[Row]]:
     """Returns the layers and the rows of a checkpoint, given the input of each layer with unit rows.
 
-    features, drawn anew, tells the kind of the feature map; its arrays come from the checkpoint.
+    Args:
+        features: Drawn anew, tells the kind of the feature map; its arrays come from the checkpoint.
+        put: Places an array whole on every device.
     """
     fitted = []
     for prefix, x in zip(PREFIXES, inputs, strict=False):
-        own = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+        own = {n.removeprefix(prefix): put(a, None) for n, a in arrays.items() if n.startswith(prefix)}
         fitted.append(_layer_of(own, kernel, x, features))
     return fitted, json.loads(str(arrays["rows"]))
 
@@ -205,15 +215,12 @@ def _layer_arrays(layer: DeepRFMLayer) -> dict[str, Array]:
     return arrays
 
 
-def _layer_of(
-    arrays: dict[str, np.ndarray], kernel: Kernel, inputs: Array, features: FeatureMap
-) -> DeepRFMLayer:
-    weights = jnp.asarray(arrays["weights"])
+def _layer_of(arrays: dict[str, Array], kernel: Kernel, inputs: Array, features: FeatureMap) -> DeepRFMLayer:
+    weights = arrays["weights"]
     fields = {name.removeprefix(FEATURES): a for name, a in arrays.items() if name.startswith(FEATURES)}
-    stored = dataclasses.replace(features, **{name: jnp.asarray(a) for name, a in fields.items()})  # pyright: ignore[reportArgumentType, reportCallIssue, reportGeneralTypeIssues]
+    stored = dataclasses.replace(features, **fields)  # pyright: ignore[reportArgumentType, reportCallIssue, reportGeneralTypeIssues]
     machine = KernelMachine(kernel, inputs, weights)
     if "machine_root" in arrays:
-        matrix, root = jnp.asarray(arrays["machine_matrix"]), jnp.asarray(arrays["machine_root"])
+        matrix, root = arrays["machine_matrix"], arrays["machine_root"]
         machine = RFM(KernelMachine(kernel, apply_root(inputs, root), weights), matrix, root)
-    matrix, root = jnp.asarray(arrays["feature_matrix"]), jnp.asarray(arrays["feature_root"])
-    return DeepRFMLayer(machine, matrix, root, stored)
+    return DeepRFMLayer(machine, arrays["feature_matrix"], arrays["feature_root"], stored)

@@ -1,10 +1,11 @@
 """What the figures show of a layer or an epoch, small enough to keep: Grams, spectra, means, projections."""
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dnc_jax import DeepRFMLayer, Stages
 from dnc_jax.collapse import class_stats
 
 MAX_GRAM_SIZE = 200
@@ -14,19 +15,19 @@ SHOWN_POINTS, SHOWN_CLASSES = 60, 4
 
 
 def layer_arrays(
-    layer: DeepRFMLayer, stages: Stages, labels: np.ndarray, num_classes: int
+    feature_matrix: np.ndarray, stages: Mapping[str, np.ndarray], labels: np.ndarray, num_classes: int
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of arrays/layer_NN.npz for one layer and its stages at the training points."""
-    values, vectors = np.linalg.eigh(np.asarray(layer.feature_matrix, np.float64))
+    """Returns the arrays of arrays/layer_NN.npz: of M, and of the training points at each stage."""
+    values, vectors = np.linalg.eigh(feature_matrix.astype(np.float64))
     arrays = {
         "agop_spectrum": np.maximum(values[::-1], 0.0),
         "agop_eigenvectors": vectors[:, ::-1][:, :NUM_EIGENVECTORS].T,
-        "agop_diagonal": np.asarray(jnp.diagonal(layer.feature_matrix)),
+        "agop_diagonal": np.diagonal(feature_matrix),
         "gram_class_edges": block_edges(labels, num_classes),
     }
-    for name, features in stages._asdict().items():
-        arrays[f"gram_{name}"] = sorted_gram(np.asarray(features), labels)
-        stats = class_stats(features, jnp.asarray(labels), num_classes)
+    for name, features in stages.items():
+        arrays[f"gram_{name}"] = sorted_gram(features, labels)
+        stats = class_stats(jnp.asarray(features), jnp.asarray(labels), num_classes)
         arrays[f"class_means_{name}"] = simplex_coordinates(np.asarray(stats.means))
     return arrays
 
