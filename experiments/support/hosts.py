@@ -37,7 +37,7 @@ def start(
 
     Raises:
         HostsError: If the others cannot be found in two minutes, or JAX is not told who they are.
-        ValueError: If an option is given without distributed.
+        ValueError: If an option is given without distributed, or a coordinator without its port.
     """
     told = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     if not distributed:
@@ -45,6 +45,10 @@ def start(
         if given:
             raise ValueError(f"{', '.join(given)} needs --distributed")
         return
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
+        raise ValueError(
+            f"coordinator must be HOST:PORT, a free port of the first process: got {coordinator}"
+        )
     try:
         jax.distributed.initialize(
             coordinator,
@@ -60,8 +64,8 @@ def start(
             "--process-id from 0"
         ) from error
     if not is_first():
-        # Where errors go, stderr, stays open.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        # The descriptor, since libraries of C++ print too. Errors go to stderr, which stays.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def are_several() -> bool:

@@ -7,19 +7,21 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import deep_rfm
-from experiments.support import hosts
+from experiments.support import devices, hosts
 from experiments.support.records import read_run
 
 SMALL = {
     "dataset": "digits",
     "num_train": 96,
     "num_test": 40,
-    "depth": 3,
+    "depth": 2,
     "width": 64,
+    "solver": "cg",
     "cg_tolerance": 1e-13,
     "cg_rank": 32,
 }
@@ -85,12 +87,12 @@ def alone(tmp_path_factory):
     """The records of one process and one device."""
     folder = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context():
-        deep_rfm.main(config_of(folder / "run", solver="cg"))
+        deep_rfm.main(config_of(folder / "run"))
     return folder / "run"
 
 
 def test_two_processes_of_two_devices_give_the_records_of_one(alone, tmp_path):
-    first, second = ended(start((tmp_path / "run", tmp_path / "other"), "--solver=cg"))
+    first, second = ended(start((tmp_path / "run", tmp_path / "other")))
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     assert "NC1 went from" in first[1]
     assert second[1] == ""
@@ -102,13 +104,13 @@ def test_two_processes_of_two_devices_give_the_records_of_one(alone, tmp_path):
 
 def test_the_death_of_a_process_ends_the_other_and_one_device_goes_on(alone, tmp_path, capsys):
     workdir = tmp_path / "run"
-    first, second = ended(start((workdir, tmp_path / "other"), "--solver=cg", second=("-c", DYING)))
+    first, second = ended(start((workdir, tmp_path / "other"), second=("-c", DYING)))
     assert second[0] == -signal.SIGKILL
     assert first[0] == 1
     assert "another process of this run has ended" in first[2]
     assert "Finished layers are kept" in first[2]
     capsys.readouterr()
-    deep_rfm.main(config_of(workdir, solver="cg"))
+    deep_rfm.main(config_of(workdir))
     assert "loaded" in capsys.readouterr().out
     assert_same_records(workdir, alone, rtol=1e-9)
 
@@ -131,6 +133,17 @@ def test_processes_with_other_options_are_told_which(tmp_path):
 def test_options_of_several_processes_need_distributed(given, text, tmp_path):
     with pytest.raises(ValueError, match=f"{text} needs --distributed"):
         deep_rfm.main(config_of(tmp_path / "run", **given))
+
+
+def test_a_coordinator_needs_a_port(tmp_path):
+    with pytest.raises(ValueError, match=r"coordinator must be HOST:PORT.*: got node1"):
+        deep_rfm.main(config_of(tmp_path / "run", distributed=True, coordinator="node1"))
+
+
+def test_every_process_needs_devices_of_its_own(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(devices.DeviceError, match=r"each of the 2 processes must have devices.*first 8 of 8"):
+        devices.make_mesh(8, 16)
 
 
 def test_one_process_alone_is_the_first_and_has_all_rows():
