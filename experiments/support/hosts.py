@@ -49,6 +49,10 @@ def start(
         raise ValueError(
             f"coordinator must be HOST:PORT, a free port of the first process: got {coordinator}"
         )
+    if process_id is not None:
+        # The runtime ends a process that waits in vain, with few words.
+        where = f"{coordinator} for {num_processes or 'all'} processes"
+        print(f"process {process_id}: waiting at {where}, {CONNECT_SECONDS} seconds at most", file=sys.stderr)
     try:
         jax.distributed.initialize(
             coordinator,
