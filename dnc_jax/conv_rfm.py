@@ -194,7 +194,7 @@ def _check_solver(solver: object) -> None:
     if solver is not None and not callable(solver):
         raise ValueError(
             "solver must be a function of a system and its right-hand sides, such as quick_cholesky_solve: "
-            f"got {type(solver).__name__}; a convolutional machine takes its ridge from the largest entry of K"
+            f"got {type(solver).__name__}; the ridge of images is in units of the largest entry of K"
         )
 
 

@@ -232,7 +232,7 @@ def test_options_that_no_fit_can_use_are_refused():
 
 
 def test_a_solver_that_never_has_the_kernel_matrix_is_refused():
-    message = r"solver must be a function of a system .* got ConjugateGradients; .* largest entry of K"
+    message = r"solver must be a function .* got ConjugateGradients; .* units of the largest entry of K"
     refused(message, solver=ConjugateGradients())
     images, targets = problem()
     conv = fit_conv_machine(KERNEL, images, targets, ridge=RIDGE)
