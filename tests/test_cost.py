@@ -83,7 +83,6 @@ def compiled_bytes(size, method, dtype):
         ((2000, 300, 10), BY_CG, "float32"),
         # Rows that devices share.
         ((2400, 100, 10), dataclasses.replace(BY_CG, num_devices=2), "float64"),
-        ((2400, 300, 10), dataclasses.replace(BY_CG, num_devices=4), "float64"),
         ((2400, 100, 10), dataclasses.replace(DRAWN, num_devices=4), "float64"),
         ((2400, 100, 10), dataclasses.replace(ROUNDED, num_devices=2, num_iters=2), "float64"),
     ],
@@ -95,11 +94,10 @@ def test_the_bytes_of_a_fit_are_those_of_the_compiled_program(sizes, method, dty
     assert 1 <= predicted / compiled_bytes(size, method, jnp.dtype(dtype)) <= 1.3
 
 
-@pytest.mark.parametrize("method", [LayerMethod(), BY_CG], ids=["cholesky", "cg"])
-def test_more_updates_of_the_matrix_take_no_more_memory(method):
+def test_more_updates_of_the_matrix_take_no_more_memory():
     size = LayerSize(num_train=600, num_test=0, in_dim=40, width=40, num_outputs=3)
     once, thrice = (
-        compiled_fit(size, dataclasses.replace(method, num_iters=number), jnp.dtype("float64"))
+        compiled_fit(size, dataclasses.replace(BY_CG, num_iters=number), jnp.dtype("float64"))
         for number in (1, 3)
     )
     assert thrice.temp_size_in_bytes < 1.25 * once.temp_size_in_bytes
