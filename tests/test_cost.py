@@ -84,7 +84,6 @@ def compiled_bytes(size, method, dtype):
         # Rows that devices share.
         ((2400, 100, 10), dataclasses.replace(BY_CG, num_devices=2), "float64"),
         ((2400, 100, 10), dataclasses.replace(DRAWN, num_devices=4), "float64"),
-        ((2400, 100, 10), dataclasses.replace(ROUNDED, num_devices=2, num_iters=2), "float64"),
     ],
 )
 def test_the_bytes_of_a_fit_are_those_of_the_compiled_program(sizes, method, dtype):

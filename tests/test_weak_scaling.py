@@ -60,8 +60,8 @@ def test_a_layer_holds_and_sends_on_each_device_what_is_predicted(tmp_path, caps
     weak_scaling.main([*TINY, "--num_devices=4", f"--output={output}"])
     (row,) = [json.loads(line) for line in output.read_text().splitlines()]
     assert (row["num_rows"], row["num_devices"], row["steps"] > 1) == (96, 4, True)
-    # 4 blocks of 24 rows, of which each device has one with 3 tiles.
-    assert row["tiles_mib"] == 3 * 24**2 * 8 / 2**20 < row["held_mib"]
+    # 8 blocks of 12 rows, of which each device has two with 5 tiles.
+    assert row["tiles_mib"] == 2 * 5 * 12**2 * 8 / 2**20 < row["held_mib"]
     assert 0 < row["matrix_difference"] < 1e-8
     for part in weak_scaling.PARTS:
         # What is left are scalars and norms.
