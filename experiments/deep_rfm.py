@@ -158,9 +158,8 @@ def main(config: Config) -> Path | None:
     table.settings("deep_rfm", settings | places)
     num_runs, free = len(config.seeds) * (1 + floor.has_twin(dtype)), devices.free_bytes(mesh)
     method = LayerMethod(solver, config.agop_size, config.num_iters, mesh.size)
-    first, num_in_one = size.first_layer(config.width), devices.num_in_one_memory(mesh)
-    of_run = first, config.depth, num_runs, dtype, free, method
-    table.say(estimate.cost(*of_run, has_cg=True, num_in_one=num_in_one))
+    plan = partial(estimate.cost, has_cg=True, num_in_one=devices.num_in_one_memory(mesh))
+    table.say(plan(size.first_layer(config.width), config.depth, num_runs, dtype, free, method))
     if config.dry_run or prepared is None:
         return None
     run = open_run(
