@@ -146,6 +146,7 @@ def fit_conv_machine(
     """
     if not isinstance(kernel, ConvNTK):
         raise ValueError(f"kernel must be a ConvNTK: got {type(kernel).__name__}; fit_rfm takes any kernel")
+    _check_solver(solver)
     root = kernel.patch_root
     check_fit_arguments(kernel, images, targets, ridge)
     if root is None:
@@ -174,6 +175,7 @@ def update_conv_rfm(
         ValueError: If an argument is out of range, or the targets hold values that are not finite.
         FitError: If the system is singular in the dtype of the images, or the AGOP is 0.
     """
+    _check_solver(solver)
     kernel, images = conv_kernel(conv.machine), conv.machine.centers
     check_fit_arguments(kernel, images, targets, ridge)
     check_agop_size(agop_size, key, images)
@@ -185,6 +187,15 @@ def update_conv_rfm(
         )
     kernel = replace(kernel, patch_root=feature.root)
     return _checked_fit(kernel, images, targets, ridge, (feature.matrix, feature.root), solver, name)
+
+
+def _check_solver(solver: object) -> None:
+    """Raises ValueError for what is no function of K, as conjugate gradients that never hold it whole."""
+    if solver is not None and not callable(solver):
+        raise ValueError(
+            "solver must be a function of a system and its right-hand sides, such as quick_cholesky_solve: "
+            f"got {type(solver).__name__}; the ridge of images is in units of the largest entry of K"
+        )
 
 
 def _checked_fit(

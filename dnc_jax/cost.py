@@ -2,8 +2,9 @@
 
 Letters are those of `types`: n points, m centers, d inputs, p features, c outputs; q points of an AGOP,
 r pivots of a preconditioner, b blocks of rows. A flop is an addition or a multiplication of a matrix product;
-a step that waits for memory counts as the flops of a product that takes as long. Bytes are those of arrays on
-one device, not of the runtime; how many are alive at once was measured in programs compiled for a CPU.
+a step that waits for memory counts as the flops of a product that takes as long. Flops are those of all
+devices that share the rows. Bytes are those of arrays on each, not of the runtime; how many are alive at once
+was measured in programs compiled for a CPU.
 """
 
 from dataclasses import dataclass
@@ -44,11 +45,20 @@ class LayerSize:
 
 @dataclass(frozen=True)
 class LayerMethod:
-    """How a layer is fitted: its solver, the points of each AGOP (None is all), updates of M."""
+    """How a layer is fitted: its solver, the points of each AGOP (None is all), updates of M, devices.
+
+    Devices share the rows of training points where conjugate gradients solve. Other solvers gather K on each,
+    and what each holds is counted as if it were alone.
+    """
 
     solver: Solver | ConjugateGradients = cholesky_solve
     agop_size: int | None = None
     num_iters: int = 1
+    num_devices: int = 1
+
+    def rows_of_one(self, num_rows: int) -> int:
+        """Returns how many of the training points a device has."""
+        return -(-num_rows // self.num_devices) if isinstance(self.solver, ConjugateGradients) else num_rows
 
 
 class Flops(NamedTuple):
@@ -105,7 +115,7 @@ def layer_cost(size: LayerSize, itemsize: int, method: LayerMethod = LayerMethod
     if isinstance(solver, ConjugateGradients):
         distances, solution = cg_flops(size, solver, itemsize)
         condition = 0.0
-        solution_bytes = cg_bytes(size, solver, itemsize, method.num_iters, method.agop_size is not None)
+        solution_bytes = cg_bytes(size, solver, method, itemsize)
     else:
         distances, solution, condition = dense_flops(size, solver)
         solution_bytes = dense_bytes(size, method, itemsize)
@@ -115,8 +125,9 @@ def layer_cost(size: LayerSize, itemsize: int, method: LayerMethod = LayerMethod
     root = updates * (EIGH_FLOPS + 2) * d**3 + (updates - 1) * (2 * n * d * d + 4 * d**3)
     stages = 2.0 * all_points * d * (d + p)
     predictions = size.num_test * n * (2 * d + 2 * c + KERNEL_FLOPS)
-    data = (n + all_points) * d + 2 * n * c + 2 * d * p + min(updates - 1, 1) * (n * d + 2 * d * d)
-    numbers = Bytes(data, 0, 0, 5 * d * d, 2 * all_points * (d + p) + 2 * d * d)
+    own = method.rows_of_one(n)
+    data = (2 * own + size.num_test) * d + 2 * own * c + 2 * d * p + (updates > 1) * (own * d + 3 * d * d)
+    numbers = Bytes(data, 0, 0, 5 * d * d, 2 * (own + size.num_test) * (d + p) + 2 * d * d)
     held = Bytes(*(itemsize * number for number in numbers))
     flops = Flops(
         distances=updates * distances,
@@ -149,11 +160,11 @@ def dense_flops(size: LayerSize, solver: Solver) -> tuple[float, float, float]:
 def dense_bytes(size: LayerSize, method: LayerMethod, itemsize: int) -> int:
     """Returns the bytes of a solution with the whole K.
 
-    Measured: 3 n^2 and 2 d^2, one n^2 more by eigh, and for an AGOP at all points the distances that it
-    shares, or n d for one at drawn points.
+    Measured: 3 n^2 and 2 d^2, one n^2 more by eigh, 0.8 in a loop over updates of M, and for an AGOP at all
+    points the distances that it shares, or n d for one at drawn points.
     """
     n, d = size.num_train, size.in_dim
-    num_grams = 4.05 if method.solver is eigh_solve else 3.05
+    num_grams = (4.05 if method.solver is eigh_solve else 3.05) + 0.8 * (method.num_iters > 1)
     for_agop = n * n if method.agop_size is None else n * d
     return itemsize * (int(num_grams * n * n) + for_agop + 2 * d * d)
 
@@ -177,19 +188,18 @@ def cg_flops(size: LayerSize, recipe: ConjugateGradients, itemsize: int) -> tupl
     return times_made * entries * (2 * d + KERNEL_FLOPS), num_products * product + preconditioner + vectors
 
 
-def cg_bytes(
-    size: LayerSize, recipe: ConjugateGradients, itemsize: int, num_iters: int, is_drawn: bool
-) -> int:
-    """Returns the bytes of solutions by conjugate gradients: tiles of K, and O(n (d + c + r)) numbers.
+def cg_bytes(size: LayerSize, recipe: ConjugateGradients, method: LayerMethod, itemsize: int) -> int:
+    """Returns the bytes of a solution by conjugate gradients: tiles of K, and O(n (d + c + r)) numbers.
 
-    Measured: for each update of M its kept tiles, n d and n r, as the compiler lets them overlap; 4 n d, n r,
-    4 n c and 5 tiles; and n d and 7 tiles where batches of all points, not of drawn ones, are laid out.
+    Measured: of a device's own rows its kept tiles, n d, 2 n r and 4 n c; 4 n d of all rows; 5 tiles; and n d
+    and 7 tiles where batches of all points, not of drawn ones, are laid out.
     """
-    n, tile = size.num_train, block_shape(size.num_train, recipe.tile_bytes, itemsize)[1] ** 2
-    rows = 0 if is_drawn else 1
-    columns = (4 + num_iters + rows) * size.in_dim + (num_iters + 1) * num_pivots(size, recipe)
-    others = n * (columns + 4 * size.num_outputs) + (5 + 7 * rows) * tile
-    return num_iters * kept_bytes(n, 1, recipe, itemsize) + itemsize * others
+    n, d, own = size.num_train, size.in_dim, method.rows_of_one(size.num_train)
+    tile = block_shape(own, recipe.tile_bytes, itemsize)[1] ** 2
+    laid_out = 1 if method.agop_size is None else 0
+    of_own = own * ((1 + laid_out) * d + 2 * num_pivots(size, recipe) + 4 * size.num_outputs)
+    others = of_own + 4 * n * d + (5 + 7 * laid_out) * tile
+    return kept_bytes(own, method.num_devices, recipe, itemsize) + itemsize * others
 
 
 def num_pivots(size: LayerSize, recipe: ConjugateGradients) -> int:

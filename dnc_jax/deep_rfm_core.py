@@ -1,5 +1,6 @@
 """One layer of Deep RFM, traceable: unit rows, kernel machine, AGOP, M^(1/2), random features."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -77,16 +78,58 @@ def deep_rfm_layer_core(
     """
     inputs = unit_rows(x)
     fit_with_agop = partial(_fit_with_agop, kernel, targets, ridge, solver, agop_rows, axis)
-    predictor, fit, gram, agop, error = fit_with_agop(inputs)
-    matrix, root = _scaled_with_root(gram, agop)
-    for _ in range(num_iters - 1):
-        previous, previous_root = matrix, root
-        machine, fit, gram, agop, error = fit_with_agop(matmul(inputs, previous_root))
-        matrix, root = _scaled_with_root(matmul(previous_root, matmul(gram, previous_root)), agop)
-        predictor = RFM(machine, previous, previous_root)
+    if num_iters == 1:
+        predictor, gram, parts = fit_with_agop(inputs)
+        matrix, root = _scaled_with_root(gram, parts.agop)
+    else:
+        end = _updated(fit_with_agop, inputs, num_iters)
+        (matrix, root), parts = end.after, end.parts
+        centers = matmul(inputs, end.before[1])
+        predictor = RFM(KernelMachine(kernel, centers, end.weights), *end.before)
     features = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), features)
-    diagnostics = LayerDiagnostics(fit, agop, error, jnp.all(jnp.isfinite(matrix)))
+    diagnostics = LayerDiagnostics(*parts, jnp.all(jnp.isfinite(matrix)))
     return DeepRFMLayer(predictor, matrix, root, features), diagnostics
+
+
+class _Parts(NamedTuple):
+    """The diagnostics of a fit and of its AGOP, and the error of the AGOP."""
+
+    fit: FitDiagnostics
+    agop: AGOPDiagnostics
+    agop_error: Float[Array, ""]
+
+
+class _Update(NamedTuple):
+    """An update of M: the weights of its machine, and M with its root before and after."""
+
+    weights: Float[Array, "n c"]
+    before: tuple[Float[Array, "d d"], Float[Array, "d d"]]
+    after: tuple[Float[Array, "d d"], Float[Array, "d d"]]
+    parts: _Parts
+
+
+def _updated(
+    fit_with_agop: Callable[[Float[Array, "n d"]], tuple[KernelMachine, Float[Array, "d d"], _Parts]],
+    x: Float[Array, "n d"],
+    num_iters: int,
+) -> _Update:
+    """Returns the last of num_iters updates of M, the first of which finds M = I.
+
+    One loop for all: side by side in the program they would each have a kernel matrix in memory.
+    """
+
+    def update(before: tuple[Float[Array, "d d"], Float[Array, "d d"]]) -> _Update:
+        root = before[1]
+        machine, gram, parts = fit_with_agop(matmul(x, root))
+        after = _scaled_with_root(matmul(root, matmul(gram, root)), parts.agop)
+        return _Update(machine.weights, before, after, parts)
+
+    identity = jnp.eye(x.shape[1], dtype=x.dtype)
+    first = (identity, identity)
+    shapes = jax.eval_shape(update, first)
+    nothing: _Update = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    start = nothing._replace(after=first)
+    return jax.lax.fori_loop(0, num_iters, lambda _, state: update(state.after), start)
 
 
 def _fit_with_agop(
@@ -97,8 +140,8 @@ def _fit_with_agop(
     agop_rows: Int[Array, "q"] | None,
     axis: str | None,
     x: Float[Array, "n d"],
-) -> tuple[KernelMachine, FitDiagnostics, Float[Array, "d d"], AGOPDiagnostics, Float[Array, ""]]:
-    """Returns the machine on x and its AGOP, with the diagnostics of both and the error of the AGOP."""
+) -> tuple[KernelMachine, Float[Array, "d d"], _Parts]:
+    """Returns the machine on x and its AGOP, with the diagnostics of both."""
     is_matrix_free = isinstance(solver, ConjugateGradients)
     # Distances are computed once for both, where they may be kept.
     shared = kernel if is_matrix_free or agop_rows is not None else at_rows(kernel, x)
@@ -112,7 +155,7 @@ def _fit_with_agop(
         gram, agop = streamed_agop(machine, batch_bytes, axis)
     else:
         gram, agop = kernel_agop_core(machine)
-    return KernelMachine(kernel, x, machine.weights), fit, gram, agop, error
+    return KernelMachine(kernel, x, machine.weights), gram, _Parts(fit, agop, error)
 
 
 def _scaled_with_root(

@@ -127,6 +127,14 @@ def mean_rows(a: Float[Array, "n *shape"]) -> Float[Array, "*shape"]:
     return mean + jnp.mean(a - mean[None], axis=0)
 
 
+def share(hits: Float[Array, "n"]) -> Float[Array, ""]:
+    """Returns the mean of ones, zeros and NaN, which is exactly 1 where all are 1."""
+    # A division by the constant n is compiled to a product with its reciprocal: 49 of 49 would not be 1.
+    count_dtype = jnp.promote_types(hits.dtype, jnp.float32)
+    hit, missed = jnp.sum(hits, dtype=count_dtype), jnp.sum(1 - hits, dtype=count_dtype)
+    return (hit / (hit + missed)).astype(hits.dtype)
+
+
 def norm(a: Float[Array, "..."]) -> Float[Array, ""]:
     """Returns the Frobenius norm of a, with gradient 0 rather than NaN where a is 0."""
     return safe_sqrt(jnp.sum(a * a))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from dnc_jax.checks import check_finite
 from dnc_jax.errors import NumericalError
+from dnc_jax.linalg import share
 
 PredictionError: TypeAlias = Callable[[Float[Array, "n c"], Float[Array, "n c"]], Float[Array, ""]]
 """How wrong predictions of targets are: a number, the smaller the better."""
@@ -53,9 +54,7 @@ def misclassification(predictions: Float[Array, "n c"], targets: Float[Array, "n
         wrong = (predictions[:, 0] > 0) != (targets[:, 0] > 0)
     else:
         wrong = jnp.argmax(predictions, axis=1) != jnp.argmax(targets, axis=1)
-    # A division by a constant is compiled to a product with its reciprocal: 49 of 49 would not be 1.
-    count = jax.lax.optimization_barrier(jnp.asarray(wrong.shape[0], predictions.dtype))
-    return jnp.sum(wrong).astype(predictions.dtype) / count
+    return share(wrong.astype(predictions.dtype))
 
 
 class RFMHistory(NamedTuple):

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dnc_jax.chunking import map_rows
 from dnc_jax.errors import NumericalError
+from dnc_jax.linalg import share
 
 Loss: TypeAlias = Callable[[Float[Array, "n k"], Int[Array, "n"]], Float[Array, "n"]]
 """The loss of each point, from logits and labels."""
@@ -177,7 +178,7 @@ def evaluate(
 ) -> Evaluation:
     """Returns loss, accuracy and logits in evaluation mode; batch_size is how many rows are held at once."""
     logits = map_rows(lambda rows: network.predict(state.params, state.stats, rows), x, batch_size)
-    accuracy = jnp.mean((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype))
+    accuracy = share((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype))
     return Evaluation(jnp.mean(loss(logits, labels)), accuracy, logits)
 
 

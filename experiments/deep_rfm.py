@@ -167,9 +167,9 @@ def main(config: Config) -> Path | None:
     table = LayerTable(config.depth)
     table.settings("deep_rfm", settings | places)
     num_runs, free = len(config.seeds) * (1 + floor.has_twin(dtype)), devices.free_bytes(mesh)
-    method = LayerMethod(solver, config.agop_size, config.num_iters)
-    first = size.first_layer(config.width)
-    table.say(estimate.cost(first, config.depth, num_runs, dtype, free, method, has_cg=True))
+    method = LayerMethod(solver, config.agop_size, config.num_iters, mesh.size)
+    plan = partial(estimate.cost, has_cg=True, num_in_one=devices.num_in_one_memory(mesh))
+    table.say(plan(size.first_layer(config.width), config.depth, num_runs, dtype, free, method))
     if config.dry_run or prepared is None:
         return None
     environment = devices.describe(mesh) | {"data_source": prepared.source}

@@ -55,7 +55,7 @@ ARROWS = {
     "rfm": {"rfm_steps", "machine", "kernels", "solvers", "errors", "types"},
     "agop_patches": {"checks", "kernels", "machine", "linalg", "chunking", "types"},
     "conv_rfm": {"rfm_steps", "agop_patches", "machine", "kernels", "linalg", "solvers", "errors", "types"},
-    "rfm_selection": {"rfm", "checks", "errors", "types"},
+    "rfm_selection": {"rfm", "checks", "linalg", "errors", "types"},
     "deep_rfm_core": {
         *("agop_streamed", "matrix_free", "rfm", "machine", "agop", "kernels"),
         *("chunking", "linalg", "solvers", "types"),
@@ -81,7 +81,7 @@ ARROWS = {
         *("kernels", "features", "linalg", "types"),
     },
     "networks": {"collapse", "patches", "checks", "linalg", "types"},
-    "training": {"chunking", "errors", "types"},
+    "training": {"chunking", "linalg", "errors", "types"},
     "collapse": {"checks", "chunking", "linalg", "errors", "types"},
 }
 ONLY_IN_EXPERIMENTS = {"tyro", "rich", "matplotlib", "pathlib", "time", "argparse", "sys", "os", "datetime"}

@@ -22,6 +22,7 @@ from dnc_jax import (
     select_rfm,
     update_conv_rfm,
 )
+from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.solvers import eigh_solve
 from tests import conv_oracles, oracles
 from tests.builders import as_a_user, assert_close, one_hot_targets
@@ -228,6 +229,15 @@ def test_options_that_no_fit_can_use_are_refused():
     refused(r"agop_size must lie in 1..8, the number of rows: got 0", agop_size=0)
     refused(r"agop_size draws rows and needs a key: got None", agop_size=3)
     refused(r"patch_root must have 8 rows", kernel=ConvNTK(1, 2, patch_root=jnp.eye(9)))
+
+
+def test_a_solver_that_never_has_the_kernel_matrix_is_refused():
+    message = r"solver must be a function .* got ConjugateGradients; .* units of the largest entry of K"
+    refused(message, solver=ConjugateGradients())
+    images, targets = problem()
+    conv = fit_conv_machine(KERNEL, images, targets, ridge=RIDGE)
+    with as_a_user(), pytest.raises(ValueError, match=message):
+        update_conv_rfm(conv, targets, ridge=RIDGE, solver=ConjugateGradients())
 
 
 def test_images_and_targets_that_no_fit_can_use_are_refused():

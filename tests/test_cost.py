@@ -7,6 +7,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType
 
 from dnc_jax import Laplace
 from dnc_jax.cost import (
@@ -21,6 +22,7 @@ from dnc_jax.cost import (
     layer_cost,
 )
 from dnc_jax.deep_rfm import deep_rfm_layer_core
+from dnc_jax.deep_rfm_sharded import sharded_layer_core
 from dnc_jax.features import ReLUFeatures
 from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.solvers import POWER_STEPS, cholesky_solve, eigh_solve, quick_cholesky_solve
@@ -31,24 +33,29 @@ WITHOUT_TILES = LayerMethod(dataclasses.replace(SMALL_TILES, keep="nothing"), ag
 ROUNDED = LayerMethod(dataclasses.replace(SMALL_TILES, keep="float32"), agop_size=300)
 
 
-def compiled_bytes(size, method, dtype):
-    """Arguments, results and temporary arrays of the compiled fit of a layer."""
+def compiled_fit(size, method, dtype):
+    """What the compiled fit of a layer holds on one device."""
 
     def shape(*sizes, dtype=dtype):
         return jax.ShapeDtypeStruct(sizes, dtype)
 
     n, d, p, c = size.num_train, size.in_dim, size.width, size.num_outputs
-    core = partial(
-        deep_rfm_layer_core,
-        kernel=Laplace(2.0),
-        ridge=1e-3,
-        num_iters=method.num_iters,
-        solver=method.solver,
-    )
+    core = deep_rfm_layer_core
+    if method.num_devices > 1:
+        devices = jax.devices()[: method.num_devices]
+        mesh = jax.make_mesh((method.num_devices,), ("rows",), devices=devices, axis_types=(AxisType.Auto,))
+        core = partial(sharded_layer_core, mesh=mesh)
+    options = {"num_iters": method.num_iters, "solver": method.solver}
+    core = partial(core, kernel=Laplace(2.0), ridge=1e-3, **options)
     rows = None if method.agop_size is None else shape(method.agop_size, dtype=jnp.int64)
     features = jax.eval_shape(ReLUFeatures, shape(d, p))
     program = jax.jit(core).lower(shape(n, d), shape(n, c), features, agop_rows=rows).compile()
-    held = program.memory_analysis()
+    return program.memory_analysis()
+
+
+def compiled_bytes(size, method, dtype):
+    """Arguments, results and temporary arrays of the compiled fit of a layer."""
+    held = compiled_fit(size, method, dtype)
     return held.argument_size_in_bytes + held.output_size_in_bytes + held.temp_size_in_bytes
 
 
@@ -74,6 +81,9 @@ def compiled_bytes(size, method, dtype):
         ((4000, 100, 1), WITHOUT_TILES, "float64"),
         ((2000, 300, 10), ROUNDED, "float64"),
         ((2000, 300, 10), BY_CG, "float32"),
+        # Rows that devices share.
+        ((2400, 100, 10), dataclasses.replace(BY_CG, num_devices=2), "float64"),
+        ((2400, 100, 10), dataclasses.replace(DRAWN, num_devices=4), "float64"),
     ],
 )
 def test_the_bytes_of_a_fit_are_those_of_the_compiled_program(sizes, method, dtype):
@@ -81,6 +91,15 @@ def test_the_bytes_of_a_fit_are_those_of_the_compiled_program(sizes, method, dty
     size = LayerSize(num_train=n, num_test=0, in_dim=d, width=d, num_outputs=c)
     predicted = layer_cost(size, jnp.dtype(dtype).itemsize, method).bytes.of_fit
     assert 1 <= predicted / compiled_bytes(size, method, jnp.dtype(dtype)) <= 1.3
+
+
+def test_more_updates_of_the_matrix_take_no_more_memory():
+    size = LayerSize(num_train=600, num_test=0, in_dim=40, width=40, num_outputs=3)
+    once, thrice = (
+        compiled_fit(size, dataclasses.replace(BY_CG, num_iters=number), jnp.dtype("float64"))
+        for number in (1, 3)
+    )
+    assert thrice.temp_size_in_bytes < 1.25 * once.temp_size_in_bytes
 
 
 def test_the_flops_of_a_layer_are_counted_by_its_parts():

@@ -1,7 +1,6 @@
 """A layer by several devices: the numbers of one, and no whole kernel matrix on any."""
 
 import itertools
-import re
 from functools import partial
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
+from benchmarks import collectives
 from dnc_jax import Laplace, fit_deep_rfm, fit_deep_rfm_layer, relu_features
 from dnc_jax.deep_rfm_sharded import sharded_layer_core
 from dnc_jax.matrix_free import ConjugateGradients
@@ -65,13 +65,10 @@ def compiled(num_devices, num_points):
 def test_no_device_holds_or_receives_a_whole_kernel_matrix():
     num_points, num_devices = 1200, 8
     program = compiled(num_devices, num_points).as_text()
-    sizes = [np.prod([int(n) for n in shape.split(",")]) for shape in re.findall(r"f64\[([\d,]+)\]", program)]
     # The tiles of a device's own blocks, half of its rows of the matrix and a little.
-    assert max(sizes) < 0.65 * num_points**2 / num_devices
-    exchanged = re.findall(r"f64\[([\d,]+)\]\S* (?:all-gather|all-reduce|reduce-scatter|all-to-all)", program)
-    assert exchanged
-    largest = max(np.prod([int(n) for n in shape.split(",")]) for shape in exchanged)
-    assert largest <= num_points * max(DIM, 4) * 1.1
+    assert max(collectives.array_sizes(program)) < 0.65 * num_points**2 / num_devices
+    exchanged = [collective.size for collective in collectives.collectives_of(program, num_devices)]
+    assert max(exchanged) <= num_points * max(DIM, 4) * 1.1
 
 
 def test_the_memory_of_a_device_shrinks_with_their_number():

@@ -20,7 +20,7 @@ from dnc_jax.collapse.statistics import (
     class_sums,
     means_and_presence,
 )
-from dnc_jax.linalg import squared_distances
+from dnc_jax.linalg import share, squared_distances
 
 
 def nc4(
@@ -43,7 +43,7 @@ def nc4(
 
 def _nc4(features: Array, labels: Array, num_classes: int, logits: Array) -> Float[Array, ""]:
     stats = class_counts_and_means(features, labels, num_classes)
-    return jnp.mean(disagreements(nearest(features, stats), logits))
+    return share(disagreements(nearest(features, stats), logits))
 
 
 def nc4_per_class(
@@ -82,7 +82,7 @@ def decision_mismatch(
     means, _ = means_and_presence(class_means)
     check_matrix("features", features, means.shape[1])
     check_shape("logits", logits.shape, (features.shape[0], means.shape[0]))
-    value = jnp.mean(disagreements(nearest(features, class_means), logits))
+    value = share(disagreements(nearest(features, class_means), logits))
     check_defined(value, features=features, class_means=means, logits=logits)
     return value
 
@@ -121,7 +121,7 @@ def ncc_accuracy(
 
 def _ncc_accuracy(features: Array, labels: Array, num_classes: int) -> Float[Array, ""]:
     stats = class_counts_and_means(features, labels, num_classes)
-    return jnp.mean(agreements(nearest(features, stats), labels))
+    return share(agreements(nearest(features, stats), labels))
 
 
 def ncc_accuracy_by_depth(

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dnc_jax.collapse.angles import (
@@ -26,6 +25,7 @@ from dnc_jax.collapse.ratios import (
 )
 from dnc_jax.collapse.statistics import class_stats
 from dnc_jax.collapse.within import whitened_scatter, whitening
+from dnc_jax.linalg import share
 
 
 class CollapseMetrics(NamedTuple):
@@ -87,7 +87,7 @@ def _collapse_metrics(
         nc2_equinorm=nc2_equinorm_from_stats(stats),
         nc2_equiangularity=nc2_equiangularity_from_stats(stats),
         nc2_cosine_std=nc2_cosine_std_from_stats(stats),
-        ncc_accuracy=jnp.mean(agreements(found, labels)),
+        ncc_accuracy=share(agreements(found, labels)),
     )
     if classifier is not None:
         metrics = metrics._replace(
@@ -96,5 +96,5 @@ def _collapse_metrics(
             nc3_uniform_duality=nc3_uniform_duality_from_stats(stats, classifier),
         )
     if logits is not None:
-        metrics = metrics._replace(nc4=jnp.mean(disagreements(found, logits)))
+        metrics = metrics._replace(nc4=share(disagreements(found, logits)))
     return metrics

@@ -90,6 +90,12 @@ def free_bytes(mesh: Mesh) -> int:
     return hosts.least(psutil.virtual_memory().available)
 
 
+def num_in_one_memory(mesh: Mesh) -> int:
+    """Returns how many devices have the bytes of `free_bytes` in common: those of this process on a CPU."""
+    local = mesh.local_devices
+    return len(local) if local[0].platform == "cpu" else 1
+
+
 def describe(mesh: Mesh) -> dict[str, Any]:
     """Returns what environment.json says of the machine and the software."""
     devices = list(mesh.devices.flat)

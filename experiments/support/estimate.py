@@ -35,9 +35,13 @@ class Matrix(NamedTuple):
     num_bytes: int
 
 
-def peak_bytes(size: LayerSize, itemsize: int, method: LayerMethod = BY_CHOLESKY) -> int:
-    """Returns the largest memory that one layer needs at once, data and runtime included."""
-    return BASE_BYTES + layer_cost(size, itemsize, method).bytes.peak
+def peak_bytes(size: LayerSize, itemsize: int, method: LayerMethod = BY_CHOLESKY, num_in_one: int = 1) -> int:
+    """Returns the largest memory that one layer needs at once, data and runtime included.
+
+    Args:
+        num_in_one: How many of the devices have this memory in common, as forced devices of a CPU do.
+    """
+    return BASE_BYTES + num_in_one * layer_cost(size, itemsize, method).bytes.peak
 
 
 def run_seconds(
@@ -70,28 +74,45 @@ def cost(
     method: LayerMethod = BY_CHOLESKY,
     *,
     has_cg: bool = False,
+    num_in_one: int = 1,
 ) -> str:
     """Returns two lines, on the memory and on the time of a run; size is that of its first layer.
 
     Args:
+        free: Bytes free on the fullest device.
         has_cg: Whether the command has --solver=cg and --cg-keep, so that they may be suggested.
+        num_in_one: How many devices have these bytes in common.
 
     Raises:
         MemoryEstimateError: If more memory is needed than is free; it says the same, and what would fit.
     """
     later = dataclasses.replace(size, in_dim=size.width)
     sizes = [size] + [later] * (depth - 1)
-    largest = max(sizes, key=lambda size: peak_bytes(size, dtype.itemsize, method))
+
+    def needed(size: LayerSize, itemsize: int = dtype.itemsize, method: LayerMethod = method) -> int:
+        return peak_bytes(size, itemsize, method, num_in_one)
+
+    largest = max(sizes, key=needed)
     took = f"time: about {duration(run_seconds(sizes, num_runs, dtype, method))}"
     if isinstance(method.solver, ConjugateGradients):
         took += f", for {CG_STEPS} steps of conjugate gradients in each fit"
     return plan(
-        peak_bytes(largest, dtype.itemsize, method),
+        needed(largest),
         largest_matrix(largest, dtype.itemsize, method),
         dtype,
         free,
         took,
-        lambda: what_fits(sizes[:2], dtype.itemsize, method, free, has_cg=has_cg),
+        lambda: what_fits(sizes[:2], dtype.itemsize, method, free, has_cg=has_cg, num_in_one=num_in_one),
+        on_devices(method.num_devices, num_in_one),
+    )
+
+
+def on_devices(num_devices: int, num_in_one: int) -> str:
+    """Returns what follows a number of bytes, to say whether it is that of one device or of many."""
+    if num_devices == 1:
+        return ""
+    return (
+        f" on all {num_in_one} devices together" if num_in_one > 1 else f" on each of {num_devices} devices"
     )
 
 
@@ -102,33 +123,43 @@ def plan(
     free: int,
     took: str,
     ways: Callable[[], Sequence[str]],
+    where: str = "",
 ) -> str:
     """Returns a line on the memory of a run, and below it took, that on its time.
 
     Args:
         matrix: The largest array.
         ways: Called to get changes of options that each make the run fit.
+        where: Follows the bytes that are needed, as `on_devices` says it.
 
     Raises:
         MemoryEstimateError: If more memory is needed than is free; it names the matrix and the ways.
     """
     of_matrix, in_all = in_words(matrix.num_bytes), in_words(needed)
     if needed <= free:
-        return f"memory: about {in_all} at once ({matrix.name}: {of_matrix}), {in_words(free)} free\n{took}"
+        largest = f"{matrix.name}: {of_matrix}"
+        return f"memory: about {in_all} at once{where} ({largest}), {in_words(free)} free\n{took}"
+    remedy = " or ".join(ways()) or "a machine with more memory"
     raise MemoryEstimateError(
-        f"not enough memory: {matrix.name} needs {of_matrix} in {dtype} and the run about {in_all} at once, "
-        f"{in_words(free)} are free: use {' or '.join(ways()) or 'a machine with more memory'}\n{took}"
+        f"not enough memory: {matrix.name} needs {of_matrix} in {dtype} and the run about {in_all} at "
+        f"once{where}, {in_words(free)} are free: use {remedy}\n{took}"
     )
 
 
 def what_fits(
-    sizes: Sequence[LayerSize], itemsize: int, method: LayerMethod, free: int, *, has_cg: bool
+    sizes: Sequence[LayerSize],
+    itemsize: int,
+    method: LayerMethod,
+    free: int,
+    *,
+    has_cg: bool,
+    num_in_one: int,
 ) -> list[str]:
     """Returns changes of options that each make a run of layers of these sizes fit."""
 
     def needed(num_train: int | None = None, itemsize: int = itemsize, method: LayerMethod = method) -> int:
         changed = sizes if num_train is None else [dataclasses.replace(s, num_train=num_train) for s in sizes]
-        return max(peak_bytes(size, itemsize, method) for size in changed)
+        return max(peak_bytes(size, itemsize, method, num_in_one) for size in changed)
 
     ways = []
     for flag, solver in _lighter_solvers(method) if has_cg else ():
@@ -136,6 +167,7 @@ def what_fits(
             ways.append(flag)
     first = sizes[0]
     fewer = largest_fitting(needed, first.num_train, free)
+    fewer -= fewer % method.num_devices
     if fewer >= max(first.num_outputs, method.agop_size or 0):
         ways.append(f"--num-train={fewer}")
     if itemsize > SINGLE_ITEMSIZE and needed(itemsize=SINGLE_ITEMSIZE) <= free:
@@ -158,13 +190,18 @@ def largest_fitting(needed: Callable[[int], int], asked: int, free: int) -> int:
 
 
 def largest_matrix(size: LayerSize, itemsize: int, method: LayerMethod = BY_CHOLESKY) -> Matrix:
-    """Returns the largest array that a layer holds: kernel matrix (or what is kept of it), M or data."""
-    kernel_matrix = Matrix("K", itemsize * size.num_train**2)
+    """Returns the largest array on a device: kernel matrix (or what it keeps of it), M or data."""
+    own, of_each = method.rows_of_one(size.num_train), " on each" if method.num_devices > 1 else ""
+    kernel_matrix = Matrix("K" + of_each, itemsize * size.num_train**2)
     if isinstance(method.solver, ConjugateGradients):
-        kernel_matrix = Matrix("what is kept of K", kept_bytes(size.num_train, 1, method.solver, itemsize))
-    data = Matrix("the data", itemsize * (size.num_train + size.num_test) * size.in_dim)
+        kept = kept_bytes(own, method.num_devices, method.solver, itemsize)
+        kernel_matrix = Matrix("what is kept of K" + of_each, kept)
+    data = Matrix("the data" + of_each, itemsize * (own + size.num_test) * size.in_dim)
     return max(
-        kernel_matrix, Matrix("M", itemsize * size.in_dim**2), data, key=lambda matrix: matrix.num_bytes
+        kernel_matrix,
+        Matrix("M" + of_each, itemsize * size.in_dim**2),
+        data,
+        key=lambda matrix: matrix.num_bytes,
     )
 
 

@@ -28,6 +28,7 @@ from dnc_jax import (
 )
 from dnc_jax.deep_rfm import LayerDiagnostics
 from dnc_jax.kernels import Kernel
+from dnc_jax.linalg import share
 from dnc_jax.rfm_steps import apply_root
 from dnc_jax.types import FeatureMap
 from experiments.support import hosts
@@ -119,7 +120,7 @@ def measure(
 
 def accuracy(logits: Array, labels: Array) -> Array:
     """Returns the share of points whose largest logit is their label's, in the precision of the logits."""
-    return jnp.mean((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype))
+    return share((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype))
 
 
 def diagnostic_values(diagnostics: LayerDiagnostics) -> dict[str, float]:

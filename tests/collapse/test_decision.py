@@ -5,12 +5,15 @@ import pytest
 
 from dnc_jax import (
     class_stats,
+    collapse_metrics,
     decision_mismatch,
     nc4,
     nc4_per_class,
+    ncc_accuracy,
     ncc_accuracy_by_depth,
     nearest_class_mean,
 )
+from experiments.support.layers import accuracy
 from tests import collapse_oracles
 from tests.builders import as_a_user, class_clouds
 from tests.instances import DTYPES
@@ -141,3 +144,16 @@ def test_shapes_and_dtypes_that_no_decision_can_be_made_of_are_refused():
         nc4(features, labels.astype("float32"), 3, logits)
     with pytest.raises(ValueError, match="layers must hold the features of at least one layer: got none"):
         ncc_accuracy_by_depth([], labels, 3)
+
+
+@pytest.mark.parametrize("num_rows", [49, 1000, 3000, 50_000])
+def test_of_all_points_the_share_is_exactly_one(num_rows):
+    labels = jnp.arange(num_rows) % 2
+    features = (2 * labels[:, None] - 1).astype(jnp.float32)
+    logits = jnp.concatenate([-features, features], axis=1)
+    stats = class_stats(features, labels, 2)
+    assert ncc_accuracy(features, labels, 2) == collapse_metrics(features, labels, 2).ncc_accuracy == 1
+    for shown, mismatch in ((logits, 0), (-logits, 1)):
+        assert nc4(features, labels, 2, shown) == mismatch
+        assert jax.jit(decision_mismatch)(features, stats, shown) == mismatch
+        assert jax.jit(accuracy)(shown, labels) == 1 - mismatch

@@ -94,3 +94,5 @@ def test_a_plan_is_that_of_the_solver_that_is_asked_for(tmp_path, capsys):
     assert "steps of conjugate gradients" in capsys.readouterr().out
     run(tmp_path, num_train=1000, dry_run=True)
     assert "(K: 8 MiB)" in capsys.readouterr().out
+    run(tmp_path, num_train=1000, solver="cg", devices=4, dry_run=True)
+    assert "at once on all 4 devices together (what is kept of K on each: " in capsys.readouterr().out
