@@ -96,7 +96,7 @@ class Config:
     solver: SolverName = "cholesky"
     """eigh computes the condition number, ten times slower; cg, conjugate gradients, keeps no whole matrix"""
     cg_tolerance: float | None = None
-    """largest residual of an output relative to its targets; None is 1e-10"""
+    """largest residual of an output relative to its targets; None is 1e-12"""
     cg_rank: int | None = None
     """pivots of the preconditioner, a partial Cholesky factor; None is 512"""
     cg_keep: Keep | None = None

@@ -41,7 +41,7 @@ class ConjugateGradients:
         seed: Draws the pivots.
     """
 
-    tolerance: float = 1e-10
+    tolerance: float = 1e-12
     rank: int = 512
     keep: Keep = "float64"
     max_steps: int = 500
