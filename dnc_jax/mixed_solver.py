@@ -86,6 +86,4 @@ def _corrected(
     start = _State(
         jnp.zeros_like(targets), targets, jnp.ones((), a.dtype), jnp.ones((), bool), jnp.zeros((), jnp.int32)
     )
-    return jax.lax.while_loop(
-        lambda state: state.is_better & (state.step < MAX_CORRECTIONS), correct, start
-    )
+    return jax.lax.while_loop(lambda state: state.is_better & (state.step < MAX_CORRECTIONS), correct, start)

@@ -90,7 +90,7 @@ class Config:
     seeds: tuple[int, ...] = (0, 1, 2)
     """one run of all layers per seed of the random features"""
     precision: devices.LayerPrecision = "float64"
-    """float32 reaches its floor after some layers, see --on-floor; mixed: float64, faster by float32 products"""
+    """float32 reaches its floor after some layers, see --on-floor; mixed: float64, products in float32"""
     on_floor: floor.OnFloor = "stop"
     """at the first layer below the float floor: stop, or warn and mark every affected number"""
     solver: SolverName = "cholesky"

@@ -9,26 +9,27 @@ import jax.numpy as jnp
 import pytest
 
 from dnc_jax import Laplace
+from dnc_jax.agop_cost import NARROW_PRODUCTS, class_free_is_cheaper
 from dnc_jax.cost import (
     CG_STEPS,
     EIGH_FLOPS,
     KERNEL_FLOPS,
-    NARROW_PRODUCTS,
     PASS_FLOPS,
     LayerMethod,
     LayerSize,
-    class_free_is_cheaper,
     layer_cost,
 )
 from dnc_jax.deep_rfm import deep_rfm_layer_core
 from dnc_jax.features import ReLUFeatures
 from dnc_jax.matrix_free import ConjugateGradients
+from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import POWER_STEPS, cholesky_solve, eigh_solve, quick_cholesky_solve
 
 SMALL_TILES = ConjugateGradients(rank=128, tile_bytes=2**18)
 BY_CG, DRAWN = LayerMethod(SMALL_TILES), LayerMethod(SMALL_TILES, agop_size=300)
 WITHOUT_TILES = LayerMethod(dataclasses.replace(SMALL_TILES, keep="nothing"), agop_size=300)
 ROUNDED = LayerMethod(dataclasses.replace(SMALL_TILES, keep="float32"), agop_size=300)
+MIXED = LayerMethod(mixed_cholesky_solve, mixed=True)
 
 
 def compiled_bytes(size, method, dtype):
@@ -44,6 +45,7 @@ def compiled_bytes(size, method, dtype):
         ridge=1e-3,
         num_iters=method.num_iters,
         solver=method.solver,
+        mixed=method.mixed,
     )
     rows = None if method.agop_size is None else shape(method.agop_size, dtype=jnp.int64)
     features = jax.eval_shape(ReLUFeatures, shape(d, p))
@@ -69,6 +71,12 @@ def compiled_bytes(size, method, dtype):
         # More inputs than points.
         ((300, 1000, 10), LayerMethod(num_iters=2), "float64"),
         ((1000, 100, 3), LayerMethod(agop_size=100), "float64"),
+        ((1500, 50, 3), MIXED, "float64"),
+        ((500, 100, 10), MIXED, "float64"),
+        ((2000, 500, 10), MIXED, "float64"),
+        ((1000, 500, 40), MIXED, "float64"),
+        ((300, 1000, 10), MIXED, "float64"),
+        ((1000, 100, 3), dataclasses.replace(MIXED, agop_size=100), "float64"),
         ((2000, 100, 10), BY_CG, "float64"),
         ((2000, 100, 10), dataclasses.replace(DRAWN, num_iters=2), "float64"),
         ((4000, 100, 1), WITHOUT_TILES, "float64"),
