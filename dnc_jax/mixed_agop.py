@@ -26,8 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
-from dnc_jax.agop_cost import mixed_class_free_is_cheaper
-from dnc_jax.chunking import outputs_at_once, sum_rows
+from dnc_jax.agop_cost import grouped_outputs_at_once, mixed_class_free_is_cheaper
 from dnc_jax.class_free import class_free_gram_at_centers
 from dnc_jax.kernels import RadialAt
 from dnc_jax.linalg import matmul, symmetric_product
@@ -122,13 +121,17 @@ def grouped_gram(
     groups = _groups(x, targets)
     wide = jnp.concatenate([groups.beyond, groups.is_in], axis=1)
 
-    def of_outputs(columns: Float[Array, "b n"]) -> tuple[Array, Array]:
+    def add_outputs(
+        sums: tuple[Array, Array], columns: Float[Array, "b n"]
+    ) -> tuple[tuple[Array, Array], None]:
         weighted = (columns.T[:, :, None] * wide[:, None, :]).astype(SINGLE)
         product = matmul(other, weighted.reshape(len(x), -1)).reshape(weighted.shape)
         gradients, size = _gradients(groups, product.astype(x.dtype))
-        return symmetric_product(gradients.reshape(-1, x.shape[1])), size
+        return (sums[0] + symmetric_product(gradients.reshape(-1, x.shape[1])), sums[1] + size), None
 
-    total, size = sum_rows(of_outputs, a.T, outputs_at_once(*x.shape, None))
+    empty = jnp.zeros((x.shape[1], x.shape[1]), x.dtype), jnp.zeros((), x.dtype)
+    columns = a.T.reshape(-1, grouped_outputs_at_once(*x.shape, a.shape[1]), len(x))
+    (total, size), _ = jax.lax.scan(add_outputs, empty, columns)
     return total / len(x), size / jnp.trace(total)
 
 
