@@ -167,8 +167,8 @@ def dense_flops(size: LayerSize, solver: Solver) -> tuple[float, float, float]:
 def dense_bytes(size: LayerSize, method: LayerMethod, itemsize: int) -> int:
     """Returns the bytes of a solution with the whole K.
 
-    Measured: 3 n^2 and 2 d^2, one n^2 more by eigh, 0.7 n^2 in mixed precision, and for an AGOP at all points the distances that it
-    shares, or n d for one at drawn points.
+    Measured: 3 n^2 and 2 d^2, one n^2 more by eigh and 0.7 n^2 in mixed precision; for an AGOP at all points
+    the distances that it shares, or n d for one at drawn points.
     """
     n, d = size.num_train, size.in_dim
     num_grams = {eigh_solve: 4.05, mixed_cholesky_solve: 3.75}.get(method.solver, 3.05)

@@ -1,8 +1,8 @@
 """The AGOP of a radial kernel machine at its own centers, in float32 where the answer survives that.
 
-The class-free form (`class_free`) is taken in float32 while it cancels little, as on points that have not
-collapsed. Its rounding is a share of the largest eigenvalue of M, though, and beyond that it is the gradients
-themselves that are formed in float32, of rows told apart by group:
+The class-free form (`class_free`) is taken with Q Q in float32 while it cancels little, as on points that have
+not collapsed. Its rounding is a share of the largest eigenvalue of M, though, and beyond that it is the
+gradients themselves that are formed in float32, of rows told apart by group:
 
 Let Q_im (x_m - x_i) be the gradients of the kernel and a the weights (n, c). Rows belong to groups g with
 means mu_g, and r_i is what x_i is beyond the mean y_i of its own group. The gradient of output c at x_i is
@@ -36,9 +36,9 @@ SINGLE = jnp.float32
 # Cancellations up to which the forms are taken, the class-free one by the estimate that comes before it.
 MAX_CLASS_FREE, MAX_GROUPED = 8.0, 1e4
 NUM_PROBES = 8
-# Rounding of an eigenvalue of M in the class-free form, relative to the largest, in units of eps times
-# cancellation. More would cut off eigenvalues that still count.
-CLASS_FREE_UNITS = 1.0
+# Measured on images: rounding of small eigenvalues of M in the class-free form, as a share of the largest, is
+# 5e-10 = 0.004 eps. More would cut off eigenvalues that count.
+CLASS_FREE_UNITS = 0.02
 
 
 class _Groups(NamedTuple):
@@ -62,8 +62,7 @@ def mixed_agop_core(
     eps = float(jnp.finfo(SINGLE).eps)
 
     def class_free() -> tuple[Array, Array, Array, Array]:
-        gram, cancellation = class_free_gram_at_centers(_in_single(machine), False)
-        gram, cancellation = (array.astype(targets.dtype) for array in (gram, cancellation))
+        gram, cancellation = class_free_gram_at_centers(_centered(machine), False, is_mixed=True)
         is_good = (cancellation >= 1) & (cancellation <= 2 * MAX_CLASS_FREE)
         return gram, cancellation, is_good, CLASS_FREE_UNITS * eps * cancellation
 
@@ -164,8 +163,7 @@ def _other(machine: KernelMachine) -> Float[Array, "n n"]:
     return machine.kernel.gradient_terms(machine.centers, machine.centers)[1]
 
 
-def _in_single(machine: KernelMachine) -> KernelMachine:
-    """Returns the machine in float32, its centers about their mean, its distances as they were."""
+def _centered(machine: KernelMachine) -> KernelMachine:
+    """Returns the machine with its centers about their mean, its distances as they were."""
     centers = machine.centers - jnp.mean(machine.centers, axis=0)[None]
-    moved = KernelMachine(machine.kernel, centers, machine.weights)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, SINGLE), moved)
+    return KernelMachine(machine.kernel, centers, machine.weights)

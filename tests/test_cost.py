@@ -74,8 +74,6 @@ def compiled_bytes(size, method, dtype):
         ((1500, 50, 3), MIXED, "float64"),
         ((500, 100, 10), MIXED, "float64"),
         ((2000, 500, 10), MIXED, "float64"),
-        ((1000, 500, 40), MIXED, "float64"),
-        ((300, 1000, 10), MIXED, "float64"),
         ((1000, 100, 3), dataclasses.replace(MIXED, agop_size=100), "float64"),
         ((2000, 100, 10), BY_CG, "float64"),
         ((2000, 100, 10), dataclasses.replace(DRAWN, num_iters=2), "float64"),
