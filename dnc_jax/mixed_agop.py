@@ -1,8 +1,8 @@
 """The AGOP of a radial kernel machine at its own centers, in float32 where the answer survives that.
 
 The class-free form (`class_free`) is taken with Q Q in float32 while it cancels little, as on points that have
-not collapsed. Its rounding is a share of the largest eigenvalue of M, though, and beyond that it is the
-gradients themselves that are formed in float32, of rows told apart by group:
+not collapsed. Its rounding is a share of the largest eigenvalue of M, though, and beyond that the gradients
+themselves are formed in float32, of rows told apart by group:
 
 Let Q_im (x_m - x_i) be the gradients of the kernel and a the weights (n, c). Rows belong to groups g with
 means mu_g, and r_i is what x_i is beyond the mean y_i of its own group. The gradient of output c at x_i is
