@@ -1,7 +1,7 @@
 """The AGOP of a radial kernel machine at its own centers, in float32 where the answer survives that.
 
-The class-free form (`class_free`) is taken with Q Q in float32 while it cancels little, as on points that have
-not collapsed. Its rounding is a share of the largest eigenvalue of M, though, and beyond that the gradients
+The class-free form (`class_free`) is taken with Q Q in float32 while it cancels little, as on points that
+have not collapsed. Its rounding is a share of the largest eigenvalue of M, though, and beyond that the gradients
 themselves are formed in float32, of rows told apart by group:
 
 Let Q_im (x_m - x_i) be the gradients of the kernel and a the weights (n, c). Rows belong to groups g with
