@@ -1,8 +1,8 @@
 """The AGOP of a radial kernel machine at its own centers, in float32 where the answer survives that.
 
 The class-free form (`class_free`) is taken with Q Q in float32 while it cancels little, as on points that
-have not collapsed. Its rounding is a share of the largest eigenvalue of M, though, and beyond that the gradients
-themselves are formed in float32, of rows told apart by group:
+have not collapsed. Its rounding is a share of the largest eigenvalue of M, though, and beyond that the
+gradients themselves are formed in float32, of rows told apart by group:
 
 Let Q_im (x_m - x_i) be the gradients of the kernel and a the weights (n, c). Rows belong to groups g with
 means mu_g, and r_i is what x_i is beyond the mean y_i of its own group. The gradient of output c at x_i is
@@ -15,8 +15,9 @@ tighter. So one product of Q, with [a r, a 1_g] of each output, is in float32. G
 error of eps in G is one of eps^2 in eigenvalues of M along which G has nothing, whose roots are what the next
 layer receives; by a product in float32 it would be eps.
 
-Measured on 600 images of Fashion-MNIST, layer by layer: NC1 and NC2 of what M^(1/2) and the features pass on
-are off by 1e-7 by gradients in float32, and by 4e-5 in the class-free form, at cancellations of up to 30.
+Measured on 1000 images of Fashion-MNIST, 12 layers of width 1024, ridge 1e-3: all 12 are in float32, the first
+4 class-free. One layer moves NC1 and NC2 by 1e-7, which grows from layer to layer: at all three stages they are
+within 2e-6 of float64 after 3 layers, 1e-4 after 8 and 6e-4 after 12.
 """
 
 from typing import NamedTuple

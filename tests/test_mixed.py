@@ -73,14 +73,11 @@ def test_the_class_free_form_is_taken_in_float32_where_it_is_cheaper_and_cancels
         whole, _ = fit(x, targets, mixed=False)
         assert bool(diagnostics.agop.is_direct) == is_direct
         assert diagnostics.agop.float32_rounding > 0
-        assert (
-            1e-10 < difference(found.feature_matrix, fit(x, targets, mixed=False)[0].feature_matrix) < SINGLE
-        )
+        assert 1e-10 < difference(found.feature_matrix, whole.feature_matrix) < SINGLE
 
 
-@pytest.mark.parametrize("num_rows", [601, 70])
-def test_the_class_free_form_is_that_of_float64_in_any_blocks(num_rows):
-    rng = np.random.default_rng(0)
+def test_the_class_free_form_is_that_of_float64_in_blocks():
+    rng, num_rows = np.random.default_rng(0), 801
     x = unit_rows(jnp.asarray(rng.normal(size=(num_rows, 8))))
     machine = KernelMachine(at_rows(Laplace(2.0), x), x, jnp.asarray(rng.normal(size=(num_rows, 4))))
     expected, cancellation = class_free_gram_at_centers(machine, False)
@@ -107,7 +104,7 @@ def test_outputs_of_one_product_are_a_divisor_that_leaves_memory():
     assert grouped_outputs_at_once(100, 1000, 10) == 1
 
 
-@pytest.mark.parametrize("spread", [0.7, 0.1, 1e-3])
+@pytest.mark.parametrize("spread", [0.7, 1e-3])
 def test_the_cancellation_is_estimated_before_the_form_is_taken(spread):
     x, targets = clouds(spread, dim=20)
     x = unit_rows(x)
@@ -165,12 +162,11 @@ def test_a_layer_whose_kernel_matrix_is_beyond_float32_has_the_weights_of_float6
 
 def test_layers_and_updates_follow_float64():
     x, targets = clouds(0.7, dim=12)
-    for changes in ({"depth": 2}, {"depth": 1, "num_iters": 2}):
-        deep, whole = (
-            fit_deep_rfm(jax.random.key(0), x, targets, mixed=mixed, **SETTINGS, **changes)
-            for mixed in (True, False)
-        )
-        assert 1e-12 < difference(deep(x[:5] + 1), whole(x[:5] + 1)) < 1e-4
+    deep, whole = (
+        fit_deep_rfm(jax.random.key(0), x, targets, mixed=mixed, depth=2, num_iters=2, **SETTINGS)
+        for mixed in (True, False)
+    )
+    assert 1e-12 < difference(deep(x[:5] + 1), whole(x[:5] + 1)) < 1e-4
 
 
 def test_an_agop_at_drawn_points_stays_in_float64():
