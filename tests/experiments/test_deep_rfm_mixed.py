@@ -28,13 +28,6 @@ def test_the_records_are_those_of_float64(tmp_path):
     assert all(value == 1 for key, value in mixed.items() if key[3] in ADDED)
 
 
-def test_a_run_continues_in_mixed_precision_alone(tmp_path):
-    first = values(run(tmp_path, seeds=(0,), precision="mixed", depth=1))
-    assert values(run(tmp_path, seeds=(0,), precision="mixed", depth=1)) == first
-    with pytest.raises(ValueError, match="precision"):
-        run(tmp_path, seeds=(0,), precision="float64", depth=1)
-
-
 @pytest.mark.parametrize(
     ("solver", "remedy"), [("cg", "float64 with --cg-keep=float32"), ("eigh", "float64")]
 )
