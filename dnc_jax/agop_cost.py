@@ -98,7 +98,7 @@ def mixed_numbers(num_points: int, in_dim: int, num_outputs: int) -> float:
     n, d = num_points, in_dim
     direct = 4.8 * n * n + 2 * n * d + n * d * _outputs_side_by_side(n, d, num_outputs)
     if class_free_is_cheaper(n, d, n, num_outputs, at_centers=True):
-        return max(direct, 7 * n * n + 2 * n * d)
+        return max(direct, 7.0 * n * n + 2 * n * d)
     return direct
 
 

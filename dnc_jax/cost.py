@@ -171,7 +171,7 @@ def dense_bytes(size: LayerSize, method: LayerMethod, itemsize: int) -> int:
     the distances that it shares, or n d for one at drawn points.
     """
     n, d = size.num_train, size.in_dim
-    num_grams = {eigh_solve: 4.05, mixed_cholesky_solve: 3.75}.get(method.solver, 3.05)
+    num_grams = 4.05 if method.solver is eigh_solve else 3.75 if method.mixed else 3.05
     for_agop = n * n if method.agop_size is None else n * d
     return itemsize * (int(num_grams * n * n) + for_agop + 2 * d * d)
 

@@ -93,6 +93,7 @@ def estimated_cancellation(machine: KernelMachine) -> Float[Array, ""]:
     factor of 2 or so.
     """
     x, a, other = machine.centers, machine.weights, _other(machine)
+    assert isinstance(machine.kernel, RadialAt)
     x = x - jnp.mean(x, axis=0)[None]
     signs = jnp.sign(jnp.sin(1.0 + jnp.arange(x.shape[1] * NUM_PROBES, dtype=x.dtype) ** 2))
     seen = matmul(x, signs.reshape(x.shape[1], NUM_PROBES))
@@ -130,7 +131,7 @@ def grouped_gram(
         return (sums[0] + symmetric_product(gradients.reshape(-1, x.shape[1])), sums[1] + size), None
 
     empty = jnp.zeros((x.shape[1], x.shape[1]), x.dtype), jnp.zeros((), x.dtype)
-    columns = a.T.reshape(-1, grouped_outputs_at_once(*x.shape, a.shape[1]), len(x))
+    columns = a.T.reshape(-1, grouped_outputs_at_once(x.shape[0], x.shape[1], a.shape[1]), len(x))
     (total, size), _ = jax.lax.scan(add_outputs, empty, columns)
     return total / len(x), size / jnp.trace(total)
 
