@@ -20,9 +20,9 @@ from jaxtyping import Array, Float
 
 from benchmarks import timing
 from dnc_jax import KernelMachine, Laplace, agop, kernel_agop
+from dnc_jax.agop_cost import class_free_is_cheaper
 from dnc_jax.class_free import class_free_gram_at_centers
 from dnc_jax.closed_form import direct_gram
-from dnc_jax.cost import class_free_is_cheaper
 from dnc_jax.linalg import norm, unit_rows
 
 BANDWIDTH = 2.0

@@ -9,6 +9,9 @@ that `cost` counts for the program as it is; bytes_over_predicted is the same of
 fit. Differences are relative to
 the baseline, in the Frobenius norm. Without torch the baseline is named and left out.
 
+--mixed adds a row for our layer in mixed precision, whose differences are relative to ours; --radius puts the
+rows of a class that far from their mean, as in a layer where classes have collapsed.
+
 --sweep repeats this over values of one size (d with its width), and fits seconds = a size^b by least
 squares of logarithms; the exponents of the counts of flops stand beside those of the seconds.
 
@@ -68,13 +71,25 @@ def necessary_flops(num_rows: int, dim: int, num_outputs: int) -> float:
     return n**2 * d + n**3 / 3 + min(class_free, direct) + 9 * d**3
 
 
-def make_data(sizes: Sizes, dtype: str) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n c"]]:
-    """Returns rows of normal classes, and targets that are 1 for the class of a row and -1 for the others."""
+def make_data(
+    sizes: Sizes, dtype: str, radius: float | None = None
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n c"]]:
+    """Returns rows of normal classes, and targets that are 1 for the class of a row and -1 for the others.
+
+    radius is the root mean square distance of rows from their class's mean, whose length is 1; None is that
+    of `make_classes`.
+    """
     x, labels = make_classes(sizes.num_rows, sizes.dim, sizes.num_outputs)
+    if radius is not None:
+        means = np.stack([x[labels == label].mean(axis=0) for label in range(sizes.num_outputs)])[labels]
+        beyond = (x - means) / np.sqrt(np.mean(np.sum((x - means) ** 2, axis=1)))
+        x = means / np.linalg.norm(means, axis=1, keepdims=True) + radius * beyond
     return x.astype(dtype), (2 * np.eye(sizes.num_outputs)[labels] - 1).astype(dtype)
 
 
-def our_layer(x: jax.Array, targets: jax.Array, width: int) -> tuple[DeepRFMLayer, jax.Array]:
+def our_layer(
+    x: jax.Array, targets: jax.Array, width: int, *, mixed: bool = False
+) -> tuple[DeepRFMLayer, jax.Array]:
     """Returns a fitted layer of this library, and what it passes on at its own rows."""
     layer = fit_deep_rfm_layer(
         jax.random.key(SEED),
@@ -83,6 +98,7 @@ def our_layer(x: jax.Array, targets: jax.Array, width: int) -> tuple[DeepRFMLaye
         kernel=Laplace(BANDWIDTH),
         ridge=RIDGE,
         sample_features=partial(relu_features, width=width),
+        mixed=mixed,
     )
     return layer, layer(x)
 
@@ -104,23 +120,40 @@ def over_predicted(sizes: Sizes, dtype: str, flops: float) -> dict[str, float | 
 
 def differences(ours: tuple[DeepRFMLayer, jax.Array], baseline: Any) -> dict[str, float]:  # noqa: ANN401
     """Returns the relative differences of M and of what the layers pass on."""
-    layer, outputs = ours
-    pairs = (layer.feature_matrix, baseline.feature_matrix), (outputs, baseline.nonlinear)
+    matrix, outputs = (tensor.cpu().numpy() for tensor in (baseline.feature_matrix, baseline.nonlinear))
+    return differences_of_arrays(ours, (matrix, outputs))
+
+
+def differences_of_arrays(
+    ours: tuple[DeepRFMLayer, jax.Array], references: tuple[np.ndarray, np.ndarray]
+) -> dict[str, float]:
+    """Returns the differences of M and of what a layer passes on, relative to given ones."""
     found = {}
-    for name, (array, tensor) in zip(DIFFERENCES, pairs, strict=True):
-        reference = tensor.cpu().numpy()
+    arrays = ours[0].feature_matrix, ours[1]
+    for name, array, reference in zip(DIFFERENCES, arrays, references, strict=True):
         found[name] = float(np.linalg.norm(np.asarray(array) - reference) / np.linalg.norm(reference))
     return found
 
 
-def measure(sizes: Sizes, dtype: str, repeats: int) -> tuple[list[dict[str, Any]], float]:
-    """Returns a row for ours, one for the baseline if torch is installed, and the flops per second."""
+def measure(
+    sizes: Sizes, dtype: str, repeats: int, *, mixed: bool = False, radius: float | None = None
+) -> tuple[list[dict[str, Any]], float]:
+    """Returns a row for ours, one for the baseline if torch is installed, and the flops per second.
+
+    mixed adds one for ours in mixed precision; radius is that of `make_data`.
+    """
     n, d, c, p = *sizes[:3], sizes.num_features
-    x, targets = make_data(sizes, dtype)
+    x, targets = make_data(sizes, dtype, radius)
     product, product_flops = timing.large_product(n, jnp.dtype(dtype))
     ours = partial(our_layer, jnp.asarray(x), jnp.asarray(targets), p)
     layers: dict[str, Callable[[], Any]] = {"ours": ours}
     flops, differ = {"ours": necessary_flops(n, d, c)}, {}
+    if mixed:
+        layers["mixed"] = partial(ours, mixed=True)
+        flops["mixed"] = flops["ours"]
+        layer, outputs = ours()
+        whole = np.asarray(layer.feature_matrix), np.asarray(outputs)
+        differ["mixed"] = differences_of_arrays(layers["mixed"](), whole)
     if deep_rfm_baseline.HAS_TORCH:
         weights = np.asarray(relu_features(jax.random.key(SEED), d, p).weights, dtype)
         layers["baseline"] = deep_rfm_baseline.baseline_layer(
@@ -174,6 +207,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_outputs", type=int, default=10)
     parser.add_argument("--width", type=int, default=None, help="features; as many as columns if not given")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
+    parser.add_argument("--mixed", action="store_true", help="time mixed precision too; of --dtype=float64")
+    parser.add_argument(
+        "--radius", type=float, default=None, help="of classes; that of normal rows if not given"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sweep", choices=tuple(SWEPT), default=None, help="size that --values are of")
     parser.add_argument("--values", type=lambda text: [int(value) for value in text.split(",")], default=None)
@@ -182,6 +219,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.sweep is None) != (options.values is None):
         parser.error("--sweep and --values are given together or not at all")
+    if options.mixed and options.dtype != "float64":
+        parser.error("--mixed needs --dtype=float64: it is float64 with products in float32")
+    if options.sweep is not None and (options.mixed or options.radius is not None):
+        parser.error("--mixed and --radius are for single sizes: leave --sweep out")
     if options.sweep is None and options.figure is not None:
         parser.error("--figure draws a sweep: give --sweep and --values too")
     if options.figure is not None and not HAS_MATPLOTLIB:
@@ -198,7 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dtype, name = jnp.dtype(options.dtype), "deep_rfm_layer"
     with jax.enable_x64(options.dtype == "float64"):
         if options.sweep is None:
-            rows, rate = measure(sizes, options.dtype, options.repeats)
+            more = {"mixed": options.mixed, "radius": options.radius}
+            rows, rate = measure(sizes, options.dtype, options.repeats, **more)
             facts = sizes._replace(width=sizes.num_features)._asdict() | {
                 "product_gigaflops_per_second": round(rate / 1e9)
             }

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dnc_jax.agop_cost import class_free_is_cheaper
 from dnc_jax.chunking import sum_rows
 from dnc_jax.class_free import class_free_gram_at_centers
 from dnc_jax.closed_form import class_free_gram, direct_gram
-from dnc_jax.cost import class_free_is_cheaper
 from dnc_jax.jacobians import Mode, flattened, jacobians, num_outputs
 from dnc_jax.kernels import ClosedFormKernel, Radial
 from dnc_jax.linalg import symmetric_product
@@ -100,15 +100,19 @@ class AGOPDiagnostics(NamedTuple):
     cancellation is (|A|^2 + 2 |A.B| + |B|^2) / |A - B|^2 for gradients that are differences A - B: the
     factor by which rounding is magnified, about 1 / NC1 where points collapse. is_direct tells that the
     gradients of each output were formed in turn. Autodiff counts as direct, with cancellation 1.
+    float32_rounding is the share of the largest eigenvalue that products in float32 leave as rounding: 0
+    where none were in float32, None where none could be.
     """
 
     cancellation: Float[Array, ""]
     is_direct: Bool[Array, ""]
+    float32_rounding: Float[Array, ""] | None = None
 
     def rounding(self) -> Float[Array, ""]:
         """Returns the share of the largest eigenvalue below which an eigenvalue of the AGOP is rounding."""
         units = jnp.where(self.is_direct, ROUNDING_UNITS, jnp.maximum(self.cancellation, ROUNDING_UNITS))
-        return units * jnp.finfo(self.cancellation.dtype).eps
+        own = units * jnp.finfo(self.cancellation.dtype).eps
+        return own if self.float32_rounding is None else jnp.maximum(own, self.float32_rounding)
 
 
 def kernel_agop(
@@ -123,7 +127,7 @@ def kernel_agop(
     """Returns the AGOP of a kernel machine at the rows of x, its own centers if x is None.
 
     The mean over rows, not rescaled, in closed form. A center of a radial kernel contributes nothing at
-    itself. The class-free form (see `closed_form`) is taken where `cost` counts less for it than for one
+    itself. The class-free form (see `closed_form`) is taken where `agop_cost` counts less for it than for one
     gradient per output, and is given up for the direct one where rounding times its cancellation exceeds
     1e-15 (4e-6 in float32).
 

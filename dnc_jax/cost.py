@@ -10,26 +10,35 @@ was measured in programs compiled for a CPU.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dnc_jax.chunking import BATCH_BYTES, outputs_at_once
-from dnc_jax.class_free import num_blocks_of
+from dnc_jax.agop_cost import (
+    NARROW_PRODUCTS,
+    SINGLE_SHARE,
+    class_free_flops_at_centers,
+    class_free_is_cheaper,
+    class_free_numbers,
+    direct_flops,
+    direct_numbers,
+    mixed_flops,
+    mixed_numbers,
+)
+from dnc_jax.chunking import BATCH_BYTES
 from dnc_jax.matrix_free.gram_tiles import num_tiles
 from dnc_jax.matrix_free.nystrom import PIVOTS_PER_ROUND
 from dnc_jax.matrix_free.solve import ConjugateGradients, block_shape, kept_bytes
+from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import POWER_STEPS, Solver, cholesky_solve, eigh_solve, quick_cholesky_solve
 
-DENSE_SOLVERS = (cholesky_solve, quick_cholesky_solve, eigh_solve)
+DENSE_SOLVERS = (cholesky_solve, quick_cholesky_solve, eigh_solve, mixed_cholesky_solve)
 # Measured: a symmetric eigendecomposition takes as long as this many d^3 flops of a large product.
 EIGH_FLOPS = 12
 # Measured: an entry that is read or written once takes as long as this many flops, an entry of a kernel that
 # is made of a distance as so many.
 PASS_FLOPS, KERNEL_FLOPS = 40, 400
-# Measured on CPUs, n 1000 to 3000, d 256 to 1000: the small products of `class_free` take 1.4 times as long
-# for a flop as those of `closed_form`. By the count alone it would be taken from 5 outputs on where the clock
-# says 7 (n = 2000, d = 256).
-NARROW_PRODUCTS = 1.4
 # Assumed: steps of conjugate gradients, each a product with K. Measured on 1000 images of Fashion-MNIST, 20
 # layers, 512 pivots: 6 to 36 steps to 1e-10, 10 to 50 to 1e-13.
 CG_STEPS = 30
+# Assumed: corrections of `mixed_cholesky_solve`.
+CORRECTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,15 @@ class LayerMethod:
     """How a layer is fitted: its solver, the points of each AGOP (None is all), updates of M, devices.
 
     Devices share the rows of training points where conjugate gradients solve. Other solvers gather K on each,
-    and what each holds is counted as if it were alone.
+    and what each holds is counted as if it were alone. mixed says that the AGOP is that of `mixed_agop`, with
+    the solver `mixed_cholesky_solve`.
     """
 
     solver: Solver | ConjugateGradients = cholesky_solve
     agop_size: int | None = None
     num_iters: int = 1
     num_devices: int = 1
+    mixed: bool = False
 
     def rows_of_one(self, num_rows: int) -> int:
         """Returns how many of the training points a device has."""
@@ -145,7 +156,8 @@ def dense_flops(size: LayerSize, solver: Solver) -> tuple[float, float, float]:
     """Returns the flops of the kernel matrix, of its solution and of the estimate of its condition number.
 
     2 n^2 d and the entries; n^3 / 3 (Cholesky) or 12 n^3 (eigh), 4 n^2 c for weights and residual; 2 times 13
-    passes of the matrix or its factor.
+    passes of the matrix or its factor. In mixed precision the factor and 2 times 12 passes are in float32;
+    each of `CORRECTIONS` takes 2 n^2 c for the residual, 2 n^2 c in float32 for the correction.
     """
     n, c = size.num_train, size.num_outputs
     if solver not in DENSE_SOLVERS:
@@ -154,17 +166,22 @@ def dense_flops(size: LayerSize, solver: Solver) -> tuple[float, float, float]:
     passes = 2 * (POWER_STEPS + 1) if solver is cholesky_solve else 0
     entries, factorization = float(n * n), n**3 * (EIGH_FLOPS if solver is eigh_solve else 1 / 3)
     distances = entries * (2 * size.in_dim + KERNEL_FLOPS)
+    if solver is mixed_cholesky_solve:
+        corrections = CORRECTIONS * 2 * entries * c * (1 + SINGLE_SHARE)
+        solution = SINGLE_SHARE * factorization + corrections + 2 * entries * c
+        return distances, solution, (SINGLE_SHARE * 2 * POWER_STEPS + 1) * PASS_FLOPS * entries
     return distances, factorization + 4 * entries * c, passes * PASS_FLOPS * entries
 
 
 def dense_bytes(size: LayerSize, method: LayerMethod, itemsize: int) -> int:
     """Returns the bytes of a solution with the whole K.
 
-    Measured: 3 n^2 and 2 d^2, one n^2 more by eigh, 0.8 in a loop over updates of M, and for an AGOP at all
-    points the distances that it shares, or n d for one at drawn points.
+    Measured: 3 n^2 and 2 d^2, one n^2 more by eigh, 0.7 in mixed precision and 0.8 in a loop over updates of
+    M; for an AGOP at all points the distances that it shares, or n d for one at drawn points.
     """
     n, d = size.num_train, size.in_dim
-    num_grams = (4.05 if method.solver is eigh_solve else 3.05) + 0.8 * (method.num_iters > 1)
+    num_grams = 4.05 if method.solver is eigh_solve else 3.75 if method.mixed else 3.05
+    num_grams += 0.8 * (method.num_iters > 1)
     for_agop = n * n if method.agop_size is None else n * d
     return itemsize * (int(num_grams * n * n) + for_agop + 2 * d * d)
 
@@ -208,40 +225,6 @@ def num_pivots(size: LayerSize, recipe: ConjugateGradients) -> int:
     return -(-min(recipe.rank, size.num_train) // of_round) * of_round
 
 
-def class_free_is_cheaper(
-    num_points: int, in_dim: int, num_centers: int, num_outputs: int, at_centers: bool
-) -> bool:
-    """Returns whether the class-free form of an AGOP takes less time than one gradient matrix per output.
-
-    at_centers says that the points are the centers of a radial kernel, all at once and of equal weight.
-    """
-    if at_centers:
-        class_free = NARROW_PRODUCTS * class_free_flops_at_centers(num_points, in_dim, num_outputs)
-    else:
-        class_free = class_free_flops(num_points, in_dim, num_centers, num_outputs)
-    return class_free < direct_flops(num_points, in_dim, num_centers, num_outputs)
-
-
-def direct_flops(num_points: int, in_dim: int, num_centers: int, num_outputs: int) -> float:
-    """Returns c (2 n m d + 2 n d^2 + 2 n m): others, their product with themselves, own sums."""
-    n, d, m = num_points, in_dim, num_centers
-    return 2.0 * num_outputs * n * (m * d + d * d + m)
-
-
-def class_free_flops(num_points: int, in_dim: int, num_centers: int, num_outputs: int) -> float:
-    """Returns 2 n m^2 + 2 n m d + 2 m^2 d + 4 n d^2 + 2 m d^2 + c (4 n m + 2 m^2): `class_free_gram`."""
-    n, d, m = num_points, in_dim, num_centers
-    wide = 2 * n * m * m + 2 * n * m * d + 2 * m * m * d + 4 * n * d * d + 2 * m * d * d
-    return float(wide + num_outputs * (4 * n * m + 2 * m * m))
-
-
-def class_free_flops_at_centers(num_points: int, in_dim: int, num_outputs: int) -> float:
-    """Returns (n^3 + n^2 d + 3 n^2 c) (1 + 1/b) + 2 n d^2 + 2 n^2 c: `class_free_gram_at_centers`."""
-    n, d, c = num_points, in_dim, num_outputs
-    num_blocks = num_blocks_of(n)
-    return n * n * (n + d + 3 * c) * (1 + 1 / num_blocks) + 2 * n * d * d + 2 * n * n * c
-
-
 def _agop(size: LayerSize, method: LayerMethod, itemsize: int) -> tuple[float, int]:
     """Returns the flops and the bytes of an AGOP, as the layer forms it."""
     n, d, c = size.num_train, size.in_dim, size.num_outputs
@@ -252,36 +235,11 @@ def _agop(size: LayerSize, method: LayerMethod, itemsize: int) -> tuple[float, i
         # Measured.
         numbers = 4 * n * d + 6 * d * d
         return flops, 6 * min(batch_bytes, itemsize * n * q) + itemsize * numbers
+    if method.mixed:
+        return min(mixed_flops(n, d, c)), int(itemsize * mixed_numbers(n, d, c))
     if not class_free_is_cheaper(n, d, n, c, at_centers=True):
         return direct_flops(n, d, n, c), int(itemsize * direct_numbers(n, d, c))
     flops = NARROW_PRODUCTS * class_free_flops_at_centers(n, d, c)
     # Measured: the eigenvectors of K are still there.
     eigenvectors = n * n if method.solver is eigh_solve else 0
     return flops, int(itemsize * (class_free_numbers(n, d, c) + eigenvectors))
-
-
-def direct_numbers(num_points: int, in_dim: int, num_outputs: int) -> float:
-    """Returns how many numbers the direct form at the centers holds in a layer, Gram matrices included.
-
-    Measured: 3.1 n^2 + 2 n d, and twice the gradients of as many outputs as the program has side by side:
-    those of one product, or of both where there are two, and of a shorter rest.
-    """
-    n, d = num_points, in_dim
-    return 3.1 * n * n + 2 * n * d + 2 * n * d * _outputs_side_by_side(n, d, num_outputs)
-
-
-def class_free_numbers(num_points: int, in_dim: int, num_outputs: int) -> float:
-    """Returns how many numbers the class-free form at the centers holds in a layer, Gram matrices included.
-
-    Measured: 5.3 n^2 + n d, with one block of rows 8.1 n^2 + n d; or what the direct form holds, which is in
-    the program for the case that the other cancels, its gradients once.
-    """
-    n, d = num_points, in_dim
-    own = (5.3 if num_blocks_of(n) > 1 else 8.1) * n * n + n * d
-    return max(own, 3.4 * n * n + 2 * n * d + n * d * _outputs_side_by_side(n, d, num_outputs))
-
-
-def _outputs_side_by_side(num_points: int, in_dim: int, num_outputs: int) -> int:
-    at_once = outputs_at_once(num_points, in_dim, None)
-    num_products, rest = divmod(num_outputs, at_once)
-    return rest + at_once * (min(num_products, 1) + (num_products == 2))

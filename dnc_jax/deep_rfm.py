@@ -10,6 +10,7 @@ References:
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -17,10 +18,11 @@ from dnc_jax.agop_streamed import draw_points
 from dnc_jax.deep_rfm_core import DeepRFMLayer, LayerDiagnostics, deep_rfm_layer_core, stages
 from dnc_jax.deep_rfm_sharded import check_mesh, sharded_layer_core
 from dnc_jax.errors import FitError
-from dnc_jax.kernels import Kernel
+from dnc_jax.kernels import Kernel, Radial
 from dnc_jax.linalg import unit_rows
 from dnc_jax.machine import check_fit, check_fit_arguments
 from dnc_jax.matrix_free import ConjugateGradients, check_solver
+from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import Solver, cholesky_solve
 from dnc_jax.types import FeatureSampler, pytree
 
@@ -37,7 +39,7 @@ __all__ = [
 # Of the key of a layer, whose features are drawn with the key itself.
 AGOP_STREAM = 1
 
-_jitted_core = jax.jit(deep_rfm_layer_core, static_argnames=("num_iters", "solver"))
+_jitted_core = jax.jit(deep_rfm_layer_core, static_argnames=("num_iters", "solver", "mixed"))
 _jitted_sharded_core = jax.jit(sharded_layer_core, static_argnames=("mesh", "num_iters", "solver"))
 
 
@@ -53,6 +55,7 @@ def fit_deep_rfm_layer(
     solver: Solver | ConjugateGradients | None = None,
     agop_size: int | None = None,
     mesh: Mesh | None = None,
+    mixed: bool = False,
 ) -> DeepRFMLayer:
     """Returns one fitted layer: unit rows, kernel machine, AGOP / its largest entry = M, random features.
 
@@ -65,6 +68,8 @@ def fit_deep_rfm_layer(
         agop_size: Points whose gradients enter each AGOP, drawn with key; None takes all.
         mesh: Of one axis, whose devices share the rows; needs `ConjugateGradients`. None leaves it to the
             compiler where arrays lie.
+        mixed: Large products in float32 where the answer of float64 survives them: see `mixed_solver` and
+            `mixed_agop`. x must be in float64, the kernel radial, and solver None.
 
     Raises:
         ValueError: If an argument is out of range, or x or targets hold values that are not finite.
@@ -81,6 +86,7 @@ def fit_deep_rfm_layer(
         solver=solver,
         agop_size=agop_size,
         mesh=mesh,
+        mixed=mixed,
     )
     return layer
 
@@ -97,6 +103,7 @@ def fit_deep_rfm_layer_with_diagnostics(
     solver: Solver | ConjugateGradients | None = None,
     agop_size: int | None = None,
     mesh: Mesh | None = None,
+    mixed: bool = False,
     where: str = "the layer",
 ) -> tuple[DeepRFMLayer, LayerDiagnostics]:
     """Returns `fit_deep_rfm_layer` with its diagnostics, for callers that report them.
@@ -107,6 +114,9 @@ def fit_deep_rfm_layer_with_diagnostics(
     if num_iters < 1:
         raise ValueError(f"num_iters must be at least 1 AGOP update: got {num_iters}")
     check_solver(solver, ridge)
+    if mixed:
+        _check_mixed(kernel, x, solver)
+        solver = mixed_cholesky_solve
     rows = None
     if agop_size is not None:
         rows = draw_points(jax.random.fold_in(key, AGOP_STREAM), x.shape[0], agop_size)
@@ -117,7 +127,8 @@ def fit_deep_rfm_layer_with_diagnostics(
     if mesh is not None and mesh.size > 1 and isinstance(solver, ConjugateGradients):
         layer, diagnostics = _jitted_sharded_core(x, targets, features, mesh=mesh, solver=solver, **options)
     else:
-        layer, diagnostics = _jitted_core(x, targets, features, solver=solver or cholesky_solve, **options)
+        options |= {"solver": solver or cholesky_solve, "mixed": mixed}
+        layer, diagnostics = _jitted_core(x, targets, features, **options)
     diagnostics = jax.device_get(diagnostics)
     check_fit(diagnostics.fit, x, targets, ridge, where, solver)
     if not diagnostics.feature_matrix_is_finite:
@@ -126,6 +137,24 @@ def fit_deep_rfm_layer_with_diagnostics(
             f"predictor of n = {x.shape[0]} points is constant; are all rows of x or all targets equal?"
         )
     return layer, diagnostics
+
+
+def _check_mixed(kernel: Kernel, x: Float[Array, "n d"], solver: Solver | ConjugateGradients | None) -> None:
+    if x.dtype != jnp.float64:
+        raise ValueError(
+            f"mixed precision is between float64 and float32: got x in {x.dtype}; use x in float64, or leave "
+            "mixed out"
+        )
+    if not isinstance(kernel, Radial):
+        raise ValueError(
+            f"mixed precision needs a radial kernel, Laplace or Gaussian: got {type(kernel).__name__}; leave "
+            "mixed out"
+        )
+    if solver not in (None, mixed_cholesky_solve):
+        raise ValueError(
+            f"mixed precision has a solver of its own: got solver={solver}; leave solver out, or leave mixed "
+            "out and keep tiles in float32 by ConjugateGradients(keep='float32')"
+        )
 
 
 @pytree
@@ -154,6 +183,7 @@ def fit_deep_rfm(
     solver: Solver | ConjugateGradients | None = None,
     agop_size: int | None = None,
     mesh: Mesh | None = None,
+    mixed: bool = False,
 ) -> DeepRFM:
     """Returns depth layers, each fitted by `fit_deep_rfm_layer` on what the one before passes on.
 
@@ -175,6 +205,7 @@ def fit_deep_rfm(
             solver=solver,
             agop_size=agop_size,
             mesh=mesh,
+            mixed=mixed,
         )
         layers.append(layer)
         x = layer(x)

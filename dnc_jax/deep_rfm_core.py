@@ -19,6 +19,7 @@ from dnc_jax.machine import (
     kernel_machine_core,
 )
 from dnc_jax.matrix_free import ConjugateGradients
+from dnc_jax.mixed_agop import mixed_agop_core
 from dnc_jax.rfm import RFM
 from dnc_jax.solvers import Solver, cholesky_solve
 from dnc_jax.types import FeatureMap, Scalar, Stages, pytree
@@ -66,18 +67,20 @@ def deep_rfm_layer_core(
     solver: Solver | ConjugateGradients = cholesky_solve,
     agop_rows: Int[Array, "q"] | None = None,
     axis: str | None = None,
+    mixed: bool = False,
 ) -> tuple[DeepRFMLayer, LayerDiagnostics]:
     """Returns the layer of `fit_deep_rfm_layer` for given features, and its diagnostics, unchecked.
 
-    For use under jit, vmap or scan; num_iters and solver are static.
+    For use under jit, vmap or scan; num_iters, solver and mixed are static.
 
     Args:
         agop_rows: Rows, in random order, whose gradients enter each AGOP; None takes all.
         axis: For `ConjugateGradients` within `jax.shard_map`: the mesh axis that rows are shared along. x,
             targets and the machine's centers and weights are then a device's own, as many on each.
+        mixed: AGOPs at all points by `mixed_agop_core`; the solver of its own is `mixed_cholesky_solve`.
     """
     inputs = unit_rows(x)
-    fit_with_agop = partial(_fit_with_agop, kernel, targets, ridge, solver, agop_rows, axis)
+    fit_with_agop = partial(_fit_with_agop, kernel, targets, ridge, solver, agop_rows, axis, mixed)
     if num_iters == 1:
         predictor, gram, parts = fit_with_agop(inputs)
         matrix, root = _scaled_with_root(gram, parts.agop)
@@ -139,6 +142,7 @@ def _fit_with_agop(
     solver: Solver | ConjugateGradients,
     agop_rows: Int[Array, "q"] | None,
     axis: str | None,
+    mixed: bool,
     x: Float[Array, "n d"],
 ) -> tuple[KernelMachine, Float[Array, "d d"], _Parts]:
     """Returns the machine on x and its AGOP, with the diagnostics of both."""
@@ -153,6 +157,8 @@ def _fit_with_agop(
         gram, error = estimate.value, relative_error(estimate)
     elif is_matrix_free:
         gram, agop = streamed_agop(machine, batch_bytes, axis)
+    elif mixed:
+        gram, agop = mixed_agop_core(machine, targets)
     else:
         gram, agop = kernel_agop_core(machine)
     return KernelMachine(kernel, x, machine.weights), gram, _Parts(fit, agop, error)

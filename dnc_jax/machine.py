@@ -38,7 +38,8 @@ class FitDiagnostics(NamedTuple):
 
     residual is |(K + ridge I) weights - targets| / |targets|, Frobenius, and column_residuals the same of
     each output; condition_estimate that of K + ridge I in the 2-norm, from below, or an upper bound after
-    `ConjugateGradients`; num_steps counts products with K of an iterative solver, 0 for others.
+    `ConjugateGradients`; num_steps counts products with K of an iterative solver, 0 for others; is_float32 is
+    that of `Solution`.
     """
 
     finite: Bool[Array, ""]
@@ -46,6 +47,7 @@ class FitDiagnostics(NamedTuple):
     condition_estimate: Float[Array, ""]
     column_residuals: Float[Array, "c"]
     num_steps: Int[Array, ""]
+    is_float32: Bool[Array, ""] | None = None
 
 
 def kernel_machine_core(
@@ -85,11 +87,11 @@ def machine_of_gram(
     added = _added(ridge, sample_weights, x)
     # A matrix diag(added) would be kept in memory by a loop around this.
     regularized = jnp.where(jnp.eye(x.shape[0], dtype=bool), gram + added[:, None], gram)
-    weights, condition_estimate = solver(regularized, targets)
-    left = jnp.linalg.norm(matmul(regularized, weights) - targets, axis=0)
-    return KernelMachine(kernel, x, weights), _diagnostics(
-        weights, left, targets, condition_estimate, jnp.zeros((), jnp.int32)
-    )
+    found = solver(regularized, targets)
+    left = jnp.linalg.norm(matmul(regularized, found.weights) - targets, axis=0)
+    num_steps = jnp.zeros((), jnp.int32)
+    diagnostics = _diagnostics(found.weights, left, targets, found.condition_estimate, num_steps)
+    return KernelMachine(kernel, x, found.weights), diagnostics._replace(is_float32=found.is_float32)
 
 
 def _matrix_free_machine(

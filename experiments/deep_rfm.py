@@ -89,8 +89,8 @@ class Config:
     """bandwidth of Fourier features, 1/gamma of the released code (10 for CIFAR and SVHN, 20 for MNIST)"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """one run of all layers per seed of the random features"""
-    precision: devices.Precision = "float64"
-    """float32 reaches its floor after some layers; see --on-floor"""
+    precision: devices.LayerPrecision = "float64"
+    """float32 reaches its floor after some layers, see --on-floor; mixed: float64, products in float32"""
     on_floor: floor.OnFloor = "stop"
     """at the first layer below the float floor: stop, or warn and mark every affected number"""
     solver: SolverName = "cholesky"
@@ -151,7 +151,8 @@ def main(config: Config) -> Path | None:
     options.check_positive(bandwidth=config.bandwidth, feature_bandwidth=config.feature_bandwidth)
     options.check_ridge(config.ridge)
     of_cg = {"tolerance": config.cg_tolerance, "rank": config.cg_rank, "keep": config.cg_keep}
-    solver = solver_of(config.solver, config.ridge, **of_cg)
+    mixed = config.precision == "mixed"
+    solver = solver_of(config.solver, config.ridge, mixed=mixed, **of_cg)
     sample_features = sampler_of(config.feature_map, config.width, config.feature_bandwidth)
     options.check_seeds(config.seeds)
     hosts.start(config.distributed, config.coordinator, config.num_processes, config.process_id)
@@ -167,7 +168,7 @@ def main(config: Config) -> Path | None:
     table = LayerTable(config.depth)
     table.settings("deep_rfm", settings | places)
     num_runs, free = len(config.seeds) * (1 + floor.has_twin(dtype)), devices.free_bytes(mesh)
-    method = LayerMethod(solver, config.agop_size, config.num_iters, mesh.size)
+    method = LayerMethod(solver, config.agop_size, config.num_iters, mesh.size, mixed)
     plan = partial(estimate.cost, has_cg=True, num_in_one=devices.num_in_one_memory(mesh))
     table.say(plan(size.first_layer(config.width), config.depth, num_runs, dtype, free, method))
     if config.dry_run or prepared is None:
@@ -200,9 +201,7 @@ def read(config: Config) -> Prepared:
 def run_seed(session: Session, seed: int) -> list[Row]:
     """Fits or loads, measures and records every layer of one seed; returns all rows."""
     config, table = session.config, session.table
-    inputs = [(session.train.x, session.test.x)]
-    if floor.has_twin(session.train.x.dtype):
-        inputs.append((floor.moved(session.train.x), floor.moved(session.test.x)))
+    inputs = floor.with_twin(session.train.x, session.test.x)
     table.header(seed)
     rows: list[Row] = []
     can_load, is_below = config.resume, False
@@ -264,6 +263,7 @@ def fit_one(
         agop_size=config.agop_size,
         # The compiler divides what other solvers do.
         mesh=session.mesh if config.solver == "cg" else None,
+        mixed=config.precision == "mixed",
         where=f"layer {number} of {config.depth}",
     )
     received = dataclasses.replace(train, x=x), dataclasses.replace(session.test, x=test_x)

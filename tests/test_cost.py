@@ -10,27 +10,28 @@ import pytest
 from jax.sharding import AxisType
 
 from dnc_jax import Laplace
+from dnc_jax.agop_cost import NARROW_PRODUCTS, class_free_is_cheaper
 from dnc_jax.cost import (
     CG_STEPS,
     EIGH_FLOPS,
     KERNEL_FLOPS,
-    NARROW_PRODUCTS,
     PASS_FLOPS,
     LayerMethod,
     LayerSize,
-    class_free_is_cheaper,
     layer_cost,
 )
 from dnc_jax.deep_rfm import deep_rfm_layer_core
 from dnc_jax.deep_rfm_sharded import sharded_layer_core
 from dnc_jax.features import ReLUFeatures
 from dnc_jax.matrix_free import ConjugateGradients
+from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import POWER_STEPS, cholesky_solve, eigh_solve, quick_cholesky_solve
 
 SMALL_TILES = ConjugateGradients(rank=128, tile_bytes=2**18)
 BY_CG, DRAWN = LayerMethod(SMALL_TILES), LayerMethod(SMALL_TILES, agop_size=300)
 WITHOUT_TILES = LayerMethod(dataclasses.replace(SMALL_TILES, keep="nothing"), agop_size=300)
 ROUNDED = LayerMethod(dataclasses.replace(SMALL_TILES, keep="float32"), agop_size=300)
+MIXED = LayerMethod(mixed_cholesky_solve, mixed=True)
 
 
 def compiled_fit(size, method, dtype):
@@ -45,6 +46,8 @@ def compiled_fit(size, method, dtype):
         devices = jax.devices()[: method.num_devices]
         mesh = jax.make_mesh((method.num_devices,), ("rows",), devices=devices, axis_types=(AxisType.Auto,))
         core = partial(sharded_layer_core, mesh=mesh)
+    if method.mixed:
+        core = partial(core, mixed=True)
     options = {"num_iters": method.num_iters, "solver": method.solver}
     core = partial(core, kernel=Laplace(2.0), ridge=1e-3, **options)
     rows = None if method.agop_size is None else shape(method.agop_size, dtype=jnp.int64)
@@ -76,6 +79,10 @@ def compiled_bytes(size, method, dtype):
         # More inputs than points.
         ((300, 1000, 10), LayerMethod(num_iters=2), "float64"),
         ((1000, 100, 3), LayerMethod(agop_size=100), "float64"),
+        ((1500, 50, 3), MIXED, "float64"),
+        ((500, 100, 10), MIXED, "float64"),
+        ((2000, 500, 10), MIXED, "float64"),
+        ((1000, 100, 3), dataclasses.replace(MIXED, agop_size=100), "float64"),
         ((2000, 100, 10), BY_CG, "float64"),
         ((2000, 100, 10), dataclasses.replace(DRAWN, num_iters=2), "float64"),
         ((4000, 100, 1), WITHOUT_TILES, "float64"),

@@ -187,7 +187,7 @@ def test_the_mean_of_many_equal_rows_is_that_row():
 def test_solvers_solve_and_estimate_the_condition_number(solve, dtype):
     a = with_spectrum(np.geomspace(0.01, 10.0, 30)).astype(dtype)
     targets = np.random.default_rng(0).normal(size=(30, 3)).astype(dtype)
-    weights, condition = jax.jit(solve)(jnp.asarray(a), jnp.asarray(targets))
+    weights, condition, _ = jax.jit(solve)(jnp.asarray(a), jnp.asarray(targets))
     truth = np.linalg.solve(a.astype(np.float64), targets.astype(np.float64))
     assert_close(weights, truth, dtype, "solve")
     assert 0.5 * 1e3 <= float(condition) <= 1.001 * 1e3
@@ -197,7 +197,7 @@ def test_solvers_solve_and_estimate_the_condition_number(solve, dtype):
 def test_the_quick_solver_bounds_the_condition_number_by_its_pivots(dtype):
     a = with_spectrum(np.geomspace(0.01, 10.0, 30)).astype(dtype)
     targets = np.random.default_rng(0).normal(size=(30, 3)).astype(dtype)
-    weights, bound = jax.jit(quick_cholesky_solve)(jnp.asarray(a), jnp.asarray(targets))
+    weights, bound, _ = jax.jit(quick_cholesky_solve)(jnp.asarray(a), jnp.asarray(targets))
     assert_close(weights, np.linalg.solve(a.astype(float), targets.astype(float)), dtype, "solve")
     pivots = np.diag(np.linalg.cholesky(a.astype(float)))
     np.testing.assert_allclose(bound, (pivots.max() / pivots.min()) ** 2, rtol=1e-3)

@@ -14,22 +14,26 @@ from jaxtyping import PyTree
 from experiments.support import hosts
 
 Precision = Literal["float32", "float64"]
+LayerPrecision = Literal["float32", "float64", "mixed"]
+"""mixed: arrays in float64, products in float32 where the answer of float64 survives them"""
 
 
 class DeviceError(ValueError):
     """The devices or the precision asked for cannot be had."""
 
 
-def set_precision(precision: Precision) -> jnp.dtype:
-    """Switches JAX to the precision, for the whole process, and returns its dtype.
+def set_precision(precision: LayerPrecision) -> jnp.dtype:
+    """Switches JAX to the precision, for the whole process, and returns the dtype of its arrays.
 
     Raises:
-        DeviceError: If float64 is asked for on a TPU, which emulates it at a fraction of its speed.
+        DeviceError: If float64 or mixed is asked for on a TPU, which emulates float64 at a fraction of its
+            speed.
     """
-    if precision == "float64" and jax.default_backend() == "tpu":
+    dtype = jnp.dtype("float64" if precision == "mixed" else precision)
+    if dtype == "float64" and jax.default_backend() == "tpu":
         raise DeviceError("TPUs have no native float64: run with --precision=float32, or on a CPU or GPU")
-    jax.config.update("jax_enable_x64", precision == "float64")
-    return jnp.dtype(precision)
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    return dtype
 
 
 def make_mesh(num_devices: int | None, num_rows: int) -> Mesh:

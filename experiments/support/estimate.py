@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dnc_jax.cost import CG_STEPS, LayerMethod, LayerSize, layer_cost
 from dnc_jax.matrix_free import ConjugateGradients, Keep
 from dnc_jax.matrix_free.solve import kept_bytes
+from dnc_jax.solvers import cholesky_solve
 
 # Measured: what the runtime and its compiled programs hold whatever the sizes.
 BASE_BYTES = 700 * 2**20
@@ -161,16 +162,19 @@ def what_fits(
         changed = sizes if num_train is None else [dataclasses.replace(s, num_train=num_train) for s in sizes]
         return max(peak_bytes(size, itemsize, method, num_in_one) for size in changed)
 
+    # Mixed precision is of Cholesky alone.
+    whole = dataclasses.replace(method, solver=cholesky_solve, mixed=False) if method.mixed else method
+    also = " and --precision=float64" if method.mixed else ""
     ways = []
     for flag, solver in _lighter_solvers(method) if has_cg else ():
-        if not ways and needed(method=dataclasses.replace(method, solver=solver)) <= free:
-            ways.append(flag)
+        if not ways and needed(method=dataclasses.replace(whole, solver=solver)) <= free:
+            ways.append(flag + also)
     first = sizes[0]
     fewer = largest_fitting(needed, first.num_train, free)
     fewer -= fewer % method.num_devices
     if fewer >= max(first.num_outputs, method.agop_size or 0):
         ways.append(f"--num-train={fewer}")
-    if itemsize > SINGLE_ITEMSIZE and needed(itemsize=SINGLE_ITEMSIZE) <= free:
+    if itemsize > SINGLE_ITEMSIZE and needed(itemsize=SINGLE_ITEMSIZE, method=whole) <= free:
         ways.append("--precision=float32")
     return ways
 

@@ -39,6 +39,14 @@ def moved(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return x * (1 + jnp.finfo(x.dtype).eps * signs)
 
 
+def with_twin(
+    x: Float[Array, "n d"], test_x: Float[Array, "t d"]
+) -> list[tuple[Float[Array, "n d"], Float[Array, "t d"]]]:
+    """Returns training and held-out rows of a run, and after them those of its twin if it has one."""
+    pairs = [(x, test_x)]
+    return [*pairs, (moved(x), moved(test_x))] if has_twin(x.dtype) else pairs
+
+
 def spread_reason(values: Values, twins: Sequence[Values], dtype: jnp.dtype) -> str | None:
     """Returns which number of a layer differs too much from its twin's, or None if none does."""
     spreads = {

@@ -134,6 +134,11 @@ def diagnostic_values(diagnostics: LayerDiagnostics) -> dict[str, float]:
     }
     if fit.num_steps:
         values |= {"num_steps": float(fit.num_steps), "largest_residual": float(max(fit.column_residuals))}
+    if fit.is_float32 is not None:
+        values |= {
+            "solve_is_float32": float(fit.is_float32),
+            "agop_is_float32": float(bool(agop.float32_rounding)),
+        }
     return values | ({"agop_error": float(diagnostics.agop_error)} if diagnostics.agop_error else {})
 
 

@@ -48,7 +48,7 @@ def test_class_cosines_are_means_over_the_blocks_of_two_classes():
 def test_spectra_are_clipped_at_the_floor_of_the_precision_but_not_in_the_table(tmp_path):
     spectrum = {1: np.array([2.0, 1.0, 2e-9, -1e-20])}
     heights = {}
-    for precision in ("float32", "float64"):
+    for precision in ("float32", "float64", "mixed"):
         config = read_config(make_run(tmp_path / precision, depth=1, seeds=(0,), precision=precision))
         heights[precision] = list(agop_spectra(spectrum, config).axes[0].lines[0].get_ydata())
         table = spectrum_table(spectrum, config)
@@ -56,6 +56,7 @@ def test_spectra_are_clipped_at_the_floor_of_the_precision_but_not_in_the_table(
         assert [line["below_floor"] for line in table] == [False, False, precision == "float32", True]
     assert heights["float32"] == [1.0, 0.5, 2.0**-23, 2.0**-23]
     assert heights["float64"] == [1.0, 0.5, 1e-9, 2.0**-52]
+    assert heights["mixed"] == [1.0, 0.5, 1e-9, 2.0**-46]
 
 
 def test_eigenvector_colors_are_symmetric_about_the_middle():

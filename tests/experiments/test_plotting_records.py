@@ -85,7 +85,7 @@ def test_config_without_ridge(run):
         ({"num_train": True}, "'num_train' in .* has the wrong type: got True"),
         (
             {"precision": "float8"},
-            "precision in .* is unknown: got 'float8', expected 'float32' or 'float64'",
+            "precision in .* is unknown: got 'float8', expected one of float32, float64, mixed",
         ),
         ({"seeds": []}, r"seeds in .* is empty: got \[\]"),
         ({"seeds": [5]}, "lacks the first seed: got no row of seed 5"),

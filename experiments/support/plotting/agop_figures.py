@@ -36,7 +36,12 @@ def read_feature_matrix(workdir: Path, layer: int) -> FeatureMatrix:
 
 
 def spectrum_floor(config: RunConfig) -> float:
-    """Returns the floor of the relative eigenvalues: the machine epsilon of the run's precision."""
+    """Returns the floor of the relative eigenvalues: the machine epsilon of the run's precision.
+
+    Of a mixed run that of float32 squared, since M is a product of gradients that are in float32 at worst.
+    """
+    if config.precision == "mixed":
+        return float(np.finfo("float32").eps) ** 2
     return float(np.finfo(config.precision).eps)
 
 

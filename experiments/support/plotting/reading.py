@@ -6,11 +6,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Num
 
+from experiments.support.devices import LayerPrecision
 from experiments.support.records import RecordsError
 
 STAGES = ("input", "linear", "nonlinear")
@@ -64,10 +65,10 @@ def read_config(workdir: Path) -> RunConfig:
     path = workdir / "config.json"
     fields = _parse_object(_read_text(path), str(path), "run the experiment again into an empty workdir")
     _check_types(fields, _CONFIG_TYPES, str(path))
-    if fields["precision"] not in ("float32", "float64"):
+    if fields["precision"] not in get_args(LayerPrecision):
         raise RecordsError(
-            f"precision in {path} is unknown: got {fields['precision']!r}, expected 'float32' or 'float64'; "
-            "correct the record or run the experiment again"
+            f"precision in {path} is unknown: got {fields['precision']!r}, expected one of "
+            f"{', '.join(get_args(LayerPrecision))}; correct the record or run the experiment again"
         )
     if not fields["seeds"]:
         raise RecordsError(f"seeds in {path} is empty: got [], expected at least one; correct the record")
