@@ -96,6 +96,16 @@ def test_a_layer_is_timed_beside_the_released_one(tmp_path, capsys, dtype, toler
     assert "product_gigaflops_per_second" in capsys.readouterr().out
 
 
+def test_mixed_precision_is_timed_beside_on_classes_of_a_radius(tmp_path):
+    output = tmp_path / "timings.jsonl"
+    deep_rfm_layer.main([*SMALL, "--mixed", "--radius=0.01", f"--output={output}"])
+    ours, mixed = records_of(output)[:2]
+    assert (ours["layer"], mixed["layer"]) == ("ours", "mixed")
+    assert 1e-12 < mixed["matrix_difference"] < 1e-5
+    x = deep_rfm_layer.make_data(SIZES, "float64", 0.01)[0]
+    assert np.linalg.norm(x, axis=1) == pytest.approx(1, abs=0.1)
+
+
 def test_without_torch_the_layer_is_timed_alone(monkeypatch, capsys):
     monkeypatch.setattr(deep_rfm_baseline, "HAS_TORCH", False)
     (row,), rate = deep_rfm_layer.measure(SIZES, "float32", 1)
@@ -133,6 +143,8 @@ def test_an_exponent_is_that_of_a_power():
         (["--sweep=n"], "--sweep and --values are given together"),
         (["--values=1,2"], "--sweep and --values are given together"),
         (["--figure=sweep.png"], "--figure draws a sweep"),
+        (["--mixed", "--dtype=float32"], "--mixed needs --dtype=float64"),
+        (["--mixed", "--sweep=n", "--values=7,8"], "--mixed and --radius are for single sizes"),
         (["--sweep=n", "--values=7"], "--values needs at least two different sizes"),
     ],
 )
