@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
-from benchmarks import collectives, weak_scaling
+from benchmarks import collectives, plan, weak_scaling
+from dnc_jax.cost import CG_STEPS, LayerMethod, LayerSize, layer_cost
+from dnc_jax.matrix_free import ConjugateGradients
 
 TINY = ["--num_rows=48", "--dim=6", "--num_outputs=2", "--rank=64", "--tile_kib=4"]
 
@@ -82,3 +84,26 @@ def test_devices_that_cannot_be_had_are_refused(count, message, capsys):
     with pytest.raises(SystemExit):
         weak_scaling.main([f"--num_devices={count}"])
     assert message in capsys.readouterr().err
+
+
+def test_the_plan_is_what_the_cost_model_and_the_counts_of_bytes_say(tmp_path):
+    output = tmp_path / "plan.jsonl"
+    counts = ["--num_rows", "4096", "--num_devices", "1", "4", "--dim=32", "--agop_size=100", "--rank=64"]
+    rates = ["--memory=0.1", "--teraflops=2", "--network=4"]
+    plan.main([*counts, *rates, f"--output={output}"])
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(row["num_devices"], row["keep"]) for row in rows] == [
+        (count, keep) for count in (1, 4) for keep in ("float32", "nothing")
+    ]
+    size, solver = LayerSize(4096, 0, 32, 32, 10), ConjugateGradients(rank=64, keep="float32")
+    cost = layer_cost(size, 8, LayerMethod(solver, 100, num_devices=4))
+    sent = weak_scaling.predicted_bytes(weak_scaling.Sizes(4096, 32, 10), solver, 4, 8)
+    in_gib = (sent["once"] + 2 * sent["round"] + CG_STEPS * sent["step"]) / 2**30
+    shared = rows[2]
+    assert shared["petaflops"] == pytest.approx(cost.flops.total / 4e15)
+    assert shared["seconds_of_flops"] == pytest.approx(cost.flops.total / 4 / 2e12)
+    assert shared["held_gib"] == pytest.approx(cost.bytes.peak / 2**30)
+    assert (shared["sent_gib"], shared["seconds_of_network"]) == pytest.approx((in_gib, in_gib / 4))
+    assert [row["sent_gib"] for row in rows[:2]] == [0, 0]
+    assert [row["fits"] for row in rows] == [row["held_gib"] < 0.1 for row in rows]
+    assert {row["fits"] for row in rows} == {True, False}
