@@ -48,7 +48,8 @@ from experiments.support.story import closing_line
 
 KERNELS = {"laplace": Laplace, "gaussian": Gaussian}
 # Options that change where or how a run goes, but no number of it.
-UNRECORDED = ("preset", "workdir", "data_dir", "resume", "devices", "dry_run", "on_floor", *hosts.OPTIONS)
+SHARED = ("resume", "devices", "dry_run", "on_floor")
+UNRECORDED = (*SHARED, "preset", "workdir", "data_dir", *hosts.OPTIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,11 +159,11 @@ def main(config: Config) -> Path | None:
     hosts.start(config.distributed, config.coordinator, config.num_processes, config.process_id)
     dtype = devices.set_precision(config.precision)
     needs_files = sizes.needs_files(config.dataset, config.data_dir)
-    prepared = None if config.dry_run and needs_files else read(config)
+    prepared = None if config.dry_run and needs_files else hosts.agreed(partial(read, config))
     size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config)
     mesh = devices.make_mesh(config.devices, size.num_train)
     settings = recorded(config, size, prepared)
-    hosts.check_same(settings)
+    hosts.check_same(settings | {name: getattr(config, name) for name in SHARED})
     workdir = config.workdir or Path("runs") / command.run_name("deep_rfm", config.dataset, settings)
     places = {"source": prepared.source, "workdir": workdir} if prepared else {"source": "not read"}
     table = LayerTable(config.depth)
@@ -174,7 +175,7 @@ def main(config: Config) -> Path | None:
     if config.dry_run or prepared is None:
         return None
     environment = devices.describe(mesh) | {"data_source": prepared.source}
-    files = open_files(workdir, settings, environment, resume=config.resume)
+    files = hosts.agreed(partial(open_files, workdir, settings, environment, resume=config.resume))
     train = layers.place(prepared.train, partial(devices.shard_rows, mesh), dtype)
     test = layers.place(prepared.test, partial(devices.replicate, mesh), dtype)
     session = Session(config, files, table, train, test, prepared.train.labels, solver, sample_features, mesh)

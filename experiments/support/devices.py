@@ -95,9 +95,9 @@ def free_bytes(mesh: Mesh) -> int:
 
 
 def num_in_one_memory(mesh: Mesh) -> int:
-    """Returns how many devices have the bytes of `free_bytes` in common: those of this process on a CPU."""
+    """Returns how many devices have the bytes of `free_bytes` in common: all of a host if it is a CPU."""
     local = mesh.local_devices
-    return len(local) if local[0].platform == "cpu" else 1
+    return len(local) * hosts.num_on_this_host() if local[0].platform == "cpu" else 1
 
 
 def describe(mesh: Mesh) -> dict[str, Any]:

@@ -6,20 +6,28 @@ that share the rows. What only the first can know, what is on its disk, it sends
 
 import io
 import os
+import socket
 import sys
+import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
-# A process that has been silent for so long is taken for dead, and the runtime ends the others.
 OPTIONS = ("distributed", "coordinator", "num_processes", "process_id")
+# A process that has been silent for so long is taken for dead, and the runtime ends the others.
 HEARTBEAT_SECONDS = 30
 CONNECT_SECONDS = 120
+# What the others need to end by themselves before the service that the first one runs for them ends.
+LEAVE_SECONDS = 2
+MAX_PORT = 65535
+
+Value = TypeVar("Value")
 
 
 class HostsError(ConnectionError):
@@ -36,7 +44,8 @@ def start(
             the process, where JAX knows it, such as Slurm, Open MPI or a TPU pod.
 
     Raises:
-        HostsError: If the others cannot be found in two minutes, or JAX is not told who they are.
+        HostsError: If JAX is not told who the others are. A process that waits for them in vain is ended by
+            the runtime after two minutes.
         ValueError: If an option is given without distributed, or a coordinator without its port.
     """
     told = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
@@ -45,7 +54,8 @@ def start(
         if given:
             raise ValueError(f"{', '.join(given)} needs --distributed")
         return
-    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
+    port = (coordinator or ":1").rpartition(":")[2]
+    if not (port.isdecimal() and 0 < int(port) <= MAX_PORT):
         raise ValueError(
             f"coordinator must be HOST:PORT, a free port of the first process: got {coordinator}"
         )
@@ -53,6 +63,8 @@ def start(
         # The runtime ends a process that waits in vain, with few words.
         where = f"{coordinator} for {num_processes or 'all'} processes"
         print(f"process {process_id}: waiting at {where}, {CONNECT_SECONDS} seconds at most", file=sys.stderr)
+    # Otherwise JAX takes SIGTERM for a notice and goes on.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -93,15 +105,42 @@ def from_first(make: Callable[[], Mapping[str, np.ndarray] | None]) -> Mapping[s
         return make()
     made = make() if is_first() else None
     sent = _packed(made) if made is not None else np.zeros(0, np.uint8)
-    size = int(multihost_utils.broadcast_one_to_all(np.asarray(len(sent))))
+    size = _of_all(len(sent))[0]
     if not size:
         return None
     return _unpacked(multihost_utils.broadcast_one_to_all(sent if is_first() else np.zeros(size, np.uint8)))
 
 
+def agreed(make: Callable[[], Value]) -> Value:
+    """Returns what make returns on this process, once it has returned on all.
+
+    Raises:
+        HostsError: If it raised on another; where it raised, its own error is raised again.
+    """
+    if not are_several():
+        return make()
+    try:
+        made, error = make(), None
+    except (ValueError, OSError) as own:
+        made, error = None, own
+    failed = _of_all(int(error is not None))
+    if error is not None:
+        raise error
+    if any(failed):
+        numbers = ", ".join(str(number) for number, has_failed in enumerate(failed) if has_failed)
+        raise HostsError(f"the run ends because of an error in process {numbers}: see what it printed")
+    return cast(Value, made)
+
+
 def least(value: int) -> int:
     """Returns the smallest value of all processes."""
-    return int(np.min(multihost_utils.process_allgather(np.asarray(value)))) if are_several() else value
+    return min(_of_all(value))
+
+
+def num_on_this_host() -> int:
+    """Returns how many of the processes run where this one does, and share its memory."""
+    names = _of_all(zlib.crc32(socket.gethostname().encode()))
+    return names.count(names[jax.process_index()] if are_several() else names[0])
 
 
 def check_same(settings: Mapping[str, Any]) -> None:
@@ -127,7 +166,7 @@ def together() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if not are_several():
+        if not are_several() or "RESOURCE_EXHAUSTED" in str(error):
             raise
         raise HostsError(
             "another process of this run has ended, or cannot be reached: see what it printed. Finished "
@@ -142,8 +181,19 @@ def leave(status: int) -> int:
         # An ordinary exit waits for all processes, which wait for this one's part of their next exchange.
         sys.stdout.flush()
         sys.stderr.flush()
+        if is_first():
+            time.sleep(LEAVE_SECONDS)
         os._exit(status)
     return status
+
+
+def _of_all(value: int) -> list[int]:
+    """Returns the values of all processes, in order."""
+    if not are_several():
+        return [value]
+    # Bytes, since JAX may make 32 bits of 64.
+    sent = np.frombuffer(np.int64(value).tobytes(), np.uint8)
+    return [int(each.view(np.int64)[0]) for each in np.asarray(multihost_utils.process_allgather(sent))]
 
 
 def _packed(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

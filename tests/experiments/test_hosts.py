@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +33,14 @@ DYING = """
 import os, signal, sys
 from experiments.support.layer_files import LayerFiles
 LayerFiles.log = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+import runpy
+runpy.run_module("experiments.deep_rfm", run_name="__main__", alter_sys=True)
+"""
+# The same where it would compare its options with the others'.
+TERMINATED = """
+import os, signal
+from experiments.support import hosts
+hosts.check_same = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
 import runpy
 runpy.run_module("experiments.deep_rfm", run_name="__main__", alter_sys=True)
 """
@@ -115,12 +124,36 @@ def test_the_death_of_a_process_ends_the_other_and_one_device_goes_on(alone, tmp
     assert_same_records(workdir, alone, rtol=1e-9)
 
 
-def test_processes_with_other_options_are_told_which(tmp_path):
-    first, second = ended(
-        start((tmp_path / "run", tmp_path / "other"), second=("-m", "experiments.deep_rfm", "--ridge=0.5"))
-    )
+@pytest.mark.parametrize(
+    ("flags", "of_first", "of_second"),
+    [
+        (["--ridge=0.5"], "", "ridge 0.5 here, 0.001 there"),
+        (["--no-resume"], "", "resume False here, True there"),
+        (["--data-dir=nowhere"], "because of an error in process 1: see what it printed", "got nowhere"),
+    ],
+    ids=["ridge", "resume", "data"],
+)
+def test_processes_with_other_options_all_end_and_are_told_why(flags, of_first, of_second, tmp_path):
+    first, second = ended(start((tmp_path / "run", tmp_path / "other"), second=(*PROGRAM, *flags)))
     assert (first[0], second[0]) == (1, 1)
-    assert "ridge 0.5 here, 0.001 there" in second[2]
+    assert of_first in first[2]
+    assert of_second in second[2]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_is_told_to_end_does_and_so_does_the_other(tmp_path):
+    first, second = ended(start((tmp_path / "run", tmp_path / "other"), second=("-c", TERMINATED)))
+    assert second[0] == -signal.SIGTERM
+    assert first[0] == 1
+    assert "another process of this run has ended" in first[2]
+
+
+def test_memory_of_several_processes_is_counted_with_32_bits_too(tmp_path):
+    flags = ("--dry-run", "--precision=float32")
+    first, second = ended(start((tmp_path / "run", tmp_path / "other"), *flags))
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    assert "on all 4 devices together" in first[1]
+    assert re.search(r", [\d.]+ [GM]iB free", first[1])
 
 
 @pytest.mark.parametrize(
@@ -135,9 +168,10 @@ def test_options_of_several_processes_need_distributed(given, text, tmp_path):
         deep_rfm.main(config_of(tmp_path / "run", **given))
 
 
-def test_a_coordinator_needs_a_port(tmp_path):
-    with pytest.raises(ValueError, match=r"coordinator must be HOST:PORT.*: got node1"):
-        deep_rfm.main(config_of(tmp_path / "run", distributed=True, coordinator="node1"))
+@pytest.mark.parametrize("given", ["node1", "node1:port", "node1:0", "node1:70000"])
+def test_a_coordinator_needs_a_port(given, tmp_path):
+    with pytest.raises(ValueError, match=f"coordinator must be HOST:PORT.*: got {given}$"):
+        deep_rfm.main(config_of(tmp_path / "run", distributed=True, coordinator=given))
 
 
 def test_every_process_needs_devices_of_its_own(monkeypatch):

@@ -21,21 +21,20 @@ _logger = logging.getLogger(__name__)
 def load(name: Name | str, *, data_dir: Path | None = None) -> Images:
     """Returns a dataset as it was stored, neither scaled nor shuffled.
 
-    `fashion_mnist_mini`, `digits` and `mnist_5k` come with the repository or with a package and need no
-    `data_dir`. The others are looked for in this order: original files in `data_dir` or `data_dir/<name>`;
-    a dataset prepared by TensorFlow Datasets; a download of the original files; a preparation by TensorFlow
-    Datasets, where TensorFlow is installed. Decoded images are cached (see `cache`). `gtsrb` is read as
-    TensorFlow Datasets prepares it, and in no other way.
+    `fashion_mnist_mini`, `digits` and `mnist_5k` come with the repository or with a package, whatever
+    `data_dir` is, as long as it exists. The others are looked for in this order: original files in `data_dir`
+    or `data_dir/<name>`; a dataset prepared by TensorFlow Datasets; a download of the original files; a
+    preparation by TensorFlow Datasets, where TensorFlow is installed. Decoded images are cached (see
+    `cache`). `gtsrb` is read as TensorFlow Datasets prepares it, and in no other way.
 
     Raises:
         DataError: The name is unknown, a file is damaged, or every way of getting the data is closed.
     """
-    description = describe(name)
+    description, folder = describe(name), _existing(data_dir)
     if name in PACKAGED:
         train, test, words = load_packaged(name)
         _check(description, words, (train, test))
     else:
-        folder = _existing(data_dir)
         source = _find(description, folder)
         words = source.words
         checked = replace(source, read=partial(_read_checked, description, source))
