@@ -27,10 +27,10 @@ class Runs:
 
     @cache  # noqa: B019
     def deep_rfm(
-        self, kernel: Literal["laplace", "gaussian"], feature_map: FeatureName, label_noise: float = 0.0
+        self, kernel: KernelName, feature_map: FeatureName, feature_bandwidth: float = 10.0
     ) -> list[Row]:
         """Returns the records of a Deep RFM."""
-        name = f"deep_rfm-{kernel}-{feature_map}"
+        name = f"deep_rfm-{kernel}-{feature_map}-{feature_bandwidth:g}"
         config = deep_rfm.Config(
             dataset=self.dataset,
             data_dir=self.data_dir,
@@ -41,6 +41,7 @@ class Runs:
             kernel=kernel,
             bandwidth=2.0,
             feature_map=feature_map,
+            feature_bandwidth=feature_bandwidth,
             seeds=(0,),
             devices=1,
             workdir=self.folder / name,
