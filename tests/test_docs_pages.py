@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shlex
 from importlib import import_module
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_the_reference_has_every_public_name_once():
 def test_every_page_is_in_a_table_of_contents():
     listed = set(re.findall(r"^[a-z_/]+$", text("index"), flags=re.MULTILINE))
     assert listed >= {page for page in ALL_PAGES if page != "index"}
+
+
+def test_the_example_of_a_metric_prints_it_by_layer_and_stage(capsys):
+    runpy.run_path(str(DOCS.parent / "examples" / "own_metric.py"), run_name="__main__")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines[1:]] == [
+        [str(layer), stage] for layer in range(1, 7) for stage in ("input", "linear", "nonlinear")
+    ]
+    assert float(lines[-1][3]) > 5 * float(lines[1][3])
 
 
 @pytest.mark.parametrize("path", sorted((DOCS / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

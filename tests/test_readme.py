@@ -9,6 +9,7 @@ import pytest
 import dnc_jax
 from experiments import (
     celeba,
+    claims,
     conv_rfm,
     deep_rfm,
     etf_head,
@@ -46,7 +47,7 @@ EXPERIMENTS = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         *(deep_rfm, train_network, random_labels, etf_head, ood_detection, mlp_and_deep_rfm),
-        *(rfm, tabular, lazy_baselines, celeba, conv_rfm),
+        *(rfm, tabular, lazy_baselines, celeba, conv_rfm, claims),
     )
 }
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib.metadata import version
 from typing import Any, Literal
 
 import jax
@@ -111,6 +112,7 @@ def describe(mesh: Mesh) -> dict[str, Any]:
         "num_cpus": os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.platform(),
+        "dnc_jax": version("dnc_jax"),
         "jax": jax.__version__,
         "numpy": np.__version__,
     }
