@@ -67,7 +67,7 @@ def decrease_is_exponential(runs: Runs) -> list[Finding]:
     return [
         Finding(
             "NC1 falls exponentially with the layer",
-            f"{PAPER}, theorem on Deep RFM",
+            f"{PAPER}, theorem",
             "log NC1 is a straight line: R2 at least 0.98",
             f"R2 {explained:.4f}; each layer divides NC1 by {math.exp(-slope):.2f}",
             verdict_of(bool(explained > 0.98 and slope < 0)),

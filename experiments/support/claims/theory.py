@@ -39,7 +39,7 @@ def optimal_kernel() -> list[Finding]:
     return [
         Finding(
             "The collapsed kernel is the optimum of kernel learning",
-            "Beaglehole et al. 2024, section 4",
+            "Beaglehole et al. 2024, on kernel learning",
             f"minimum of tr(Y^T (G + mu I)^-1 Y) is K n/(n + mu) = {bound:.6f}, at G = collapsed",
             f"{float(objective(start)):.2f} at random features, {reached:.6f} at the optimum found; its G "
             f"differs by at most {off:.1e} from the collapsed one",
@@ -81,7 +81,7 @@ def deep_linear() -> list[Finding]:
     return [
         Finding(
             "W_l^T W_l = A_l^(1/(L-l+1)) in balanced deep linear networks",
-            "Radhakrishnan et al. 2024, proposition; gradient flow",
+            "Radhakrishnan et al. 2024; gradient flow",
             "cosine 1 in every layer, up to the size of steps",
             f"1 - cosine by layer {', '.join(f'{1 - value:.1e}' for value in by_power)}; of A_l to the "
             f"power 1 {', '.join(f'{1 - value:.1e}' for value in plain)}; loss {float(loss(start)):.2f} -> "
