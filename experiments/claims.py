@@ -10,21 +10,22 @@ fails; none is a proof, and one that fails here may hold at another size.
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, get_args
 
 import tyro
 
+from experiments import deep_rfm, etf_head, random_labels, rfm, train_network
 from experiments.support import command, data, devices, options
 from experiments.support.atomic import write_atomically
-from experiments.support.claims import observed, theory
+from experiments.support.claims import observed, reading, theory
 from experiments.support.claims.findings import Finding, Verdict, comma_separated, markdown
-from experiments.support.claims.runs import Runs
 from experiments.support.console import say
-from experiments.support.records import open_run
+from experiments.support.feature_maps import FeatureName
+from experiments.support.records import Row, open_run, read_run
 
-OBSERVED: Mapping[str, Callable[[Runs], list[Finding]]] = {
+OBSERVED: Mapping[str, Callable[[reading.Runs], list[Finding]]] = {
     "deep_rfm": observed.deep_rfm_collapses,
     "exponential": observed.decrease_is_exponential,
     "linear_stage": observed.linear_stage_dominates,
@@ -65,6 +66,113 @@ class Config:
     """read what the workdir holds and go on; --no-resume removes it and starts over"""
 
 
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Runs on one dataset below one folder; each is made when it is first asked for, or continued."""
+
+    folder: Path
+    dataset: data.Name
+    data_dir: Path | None
+    num_train: int
+    resume: bool
+
+    @cache  # noqa: B019
+    def deep_rfm(
+        self, kernel: reading.KernelName, feature_map: FeatureName, feature_bandwidth: float = 10.0
+    ) -> list[Row]:
+        """Returns the records of a Deep RFM."""
+        name = f"deep_rfm-{kernel}-{feature_map}-{feature_bandwidth:g}"
+        config = deep_rfm.Config(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            num_train=self.num_train,
+            num_test=500,
+            depth=10,
+            width=512,
+            kernel=kernel,
+            bandwidth=2.0,
+            feature_map=feature_map,
+            feature_bandwidth=feature_bandwidth,
+            seeds=(0,),
+            devices=1,
+            workdir=self.folder / name,
+            resume=self.resume,
+        )
+        return self._rows(name, deep_rfm.main(config))
+
+    @cache  # noqa: B019
+    def mlp(self) -> list[Row]:
+        """Returns the records of a trained MLP, in the feature-learning regime."""
+        config = train_network.Config(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            num_train=self.num_train,
+            num_test=500,
+            width=256,
+            epochs=300,
+            measure_every=300,
+            num_measured=self.num_train,
+            seeds=(0,),
+            workdir=self.folder / "mlp",
+            resume=self.resume,
+        )
+        return self._rows("mlp", train_network.main(config))
+
+    @cache  # noqa: B019
+    def random_labels(self) -> list[Row]:
+        """Returns the records of a network that was trained on permuted labels."""
+        config = random_labels.Config(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            num_train=self.num_train,
+            num_test=500,
+            width=256,
+            depth=3,
+            fractions=(1.0,),
+            measure_every=150,
+            workdir=self.folder / "random_labels",
+            resume=self.resume,
+        )
+        workdir = random_labels.main(config)
+        return self._rows("random_labels", workdir and workdir / random_labels.folder_of(1.0))
+
+    @cache  # noqa: B019
+    def etf_heads(self) -> dict[str, list[Row]]:
+        """Returns the records of a network with a learned head, and with a simplex for its head."""
+        config = etf_head.Config(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            num_train=self.num_train,
+            num_test=500,
+            width=256,
+            depth=3,
+            epochs=100,
+            measure_every=100,
+            workdir=self.folder / "etf_head",
+            resume=self.resume,
+        )
+        workdir = etf_head.main(config)
+        return {head: self._rows(head, workdir and workdir / head) for head in etf_head.HEADS}
+
+    @cache  # noqa: B019
+    def low_rank(self) -> list[Row]:
+        """Returns the records of a recursive feature machine on a function of few directions."""
+        config = rfm.Config(
+            task="low_rank",
+            num_train=1000,
+            seeds=(0, 1, 2),
+            workdir=self.folder / "rfm_low_rank",
+            resume=self.resume,
+        )
+        return self._rows("rfm", rfm.main(config))
+
+    @staticmethod
+    def _rows(name: str, workdir: Path | None) -> list[Row]:
+        if workdir is None:
+            raise ValueError(f"the run {name} left no records")
+        return read_run(workdir)[1]
+
+
 def main(config: Config) -> Path:
     """Runs the checks, prints the table and returns the folder of it and of its runs."""
     unknown = [name for name in config.only if name not in NAMES]
@@ -86,7 +194,7 @@ def main(config: Config) -> Path:
     return workdir
 
 
-def check(name: str, runs: Runs) -> list[Finding]:
+def check(name: str, runs: reading.Runs) -> list[Finding]:
     """Returns what a check found, in float64 where it is a theorem."""
     say(f"\n=== {name}")
     if name in OBSERVED:

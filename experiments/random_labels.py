@@ -20,10 +20,7 @@ from experiments.support import command
 from experiments.support.console import say
 from experiments.support.plotting.training_drawing import Records
 from experiments.support.plotting.variant_figures import draw_variants
-from experiments.support.variants import last_epoch, log_ends, mean_at, narrowed, run_variants
-
-# A metric has fallen at this share of its first value: NC2 of means at random weights is below 1 already.
-FALLEN = {"nc1": 0.1, "nc2": 0.5, "nc3": 0.5, "nc4": 0.1}
+from experiments.support.variants import FALLEN, last_epoch, log_ends, mean_at, narrowed, run_variants
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,9 @@ from experiments.support.plotting.training_drawing import Records
 from experiments.support.plotting.training_figures import read_records
 from experiments.support.records import Run, open_run
 
+# A metric has fallen at this share of its first value: NC2 of means at random weights is below 1 already.
+FALLEN = {"nc1": 0.1, "nc2": 0.5, "nc3": 0.5, "nc4": 0.1}
+
 
 class Comparable(Protocol):
     """Options of a training that variants change."""

@@ -7,7 +7,7 @@ import pytest
 
 from dnc_jax import Stages
 from experiments import claims
-from experiments.support.claims import observed, runs, theory
+from experiments.support.claims import observed, theory
 from experiments.support.claims.findings import Finding, comma_separated, markdown, verdict_of
 
 FOUND = Finding("a | b", "here", "1, or so", "0", "fails")
@@ -114,7 +114,7 @@ def test_unknown_checks_are_named(tmp_path):
 
 
 def test_small_runs_are_read_from_their_records(tmp_path):
-    small = runs.Runs(tmp_path, "digits", None, 100, True)
+    small = claims.Runs(tmp_path, "digits", None, 100, True)
     (finding,) = observed.rfm_beats_its_kernel(small)
     assert finding.verdict == "holds"
     assert "after 5 updates" in finding.found

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.random_labels import FALLEN
 from experiments.support.claims.findings import Finding, verdict_of
-from experiments.support.claims.runs import KernelName, Runs, at_end, by_layer, values
+from experiments.support.claims.reading import KernelName, Runs, at_end, by_layer, values
 from experiments.support.feature_maps import FeatureName
+from experiments.support.variants import FALLEN
 
 
 class Layered(NamedTuple):

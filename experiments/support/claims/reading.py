@@ -1,0 +1,55 @@
+"""What claims are read from: the runs that a check may ask for, and numbers in their records."""
+
+from collections.abc import Sequence
+from statistics import geometric_mean, mean
+from typing import Literal, Protocol
+
+from experiments.support.feature_maps import FeatureName
+from experiments.support.records import Row
+
+KernelName = Literal["laplace", "gaussian"]
+
+
+class Runs(Protocol):
+    """Records of small runs, each made when it is first asked for."""
+
+    def deep_rfm(
+        self, kernel: KernelName, feature_map: FeatureName, feature_bandwidth: float = 10.0, /
+    ) -> list[Row]:
+        """Returns those of a Deep RFM."""
+        ...
+
+    def mlp(self) -> list[Row]:
+        """Returns those of a trained MLP, in the feature-learning regime."""
+        ...
+
+    def random_labels(self) -> list[Row]:
+        """Returns those of a network that was trained on permuted labels."""
+        ...
+
+    def etf_heads(self) -> dict[str, list[Row]]:
+        """Returns those of networks with a learned head, and with a simplex for their head."""
+        ...
+
+    def low_rank(self) -> list[Row]:
+        """Returns those of a recursive feature machine on a function of few directions."""
+        ...
+
+
+def values(rows: Sequence[Row], metric: str, **place: object) -> list[float]:
+    """Returns the values of a metric at a place, all of them."""
+    wanted = {"metric": metric, **place}
+    return [row["value"] for row in rows if wanted.items() <= row.items()]
+
+
+def at_end(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows of the last epoch."""
+    last = max(row["epoch"] for row in rows)
+    return [row for row in rows if row["epoch"] == last]
+
+
+def by_layer(rows: Sequence[Row], metric: str, stage: str) -> list[float]:
+    """Returns the mean over seeds of a metric at a stage, layer by layer; geometric for NC1."""
+    average = geometric_mean if metric.startswith("nc1") else mean
+    layers = sorted({row["layer"] for row in rows if row["metric"] == metric and row["stage"] == stage})
+    return [average(values(rows, metric, stage=stage, layer=layer)) for layer in layers]
