@@ -11,13 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.agop_streamed import drawn_agop, relative_error, streamed_agop
 from dnc_jax.chunking import BATCH_BYTES
+from dnc_jax.diagnostics import FitDiagnostics
 from dnc_jax.kernels import Kernel, at_rows
 from dnc_jax.linalg import matmul, psd_power, unit_rows
-from dnc_jax.machine import (
-    FitDiagnostics,
-    KernelMachine,
-    kernel_machine_core,
-)
+from dnc_jax.machine import KernelMachine, kernel_machine_core
 from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.mixed_agop import mixed_agop_core
 from dnc_jax.rfm import RFM
