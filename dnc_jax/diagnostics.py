@@ -1,4 +1,4 @@
-"""Whether a fit can be trusted: its diagnostics, and the check that may raise."""
+"""Whether a fit can be trusted: its diagnostics, the worse of two, and the check that may raise."""
 
 from typing import NamedTuple
 
@@ -30,6 +30,17 @@ class FitDiagnostics(NamedTuple):
     num_steps: Int[Array, ""]
     is_float32: Bool[Array, ""] | None = None
     excess_residuals: Float[Array, "c"] | None = None
+
+
+def worse_fit(a: FitDiagnostics, b: FitDiagnostics) -> FitDiagnostics:
+    """Returns the diagnostics of two fits as if they were one, which can be trusted if both can.
+
+    finite and is_float32 hold if they do of both; all else, num_steps among it, is the larger number, NaN if
+    one is.
+    """
+    larger = jax.tree.map(jnp.maximum, a, b)
+    both = None if a.is_float32 is None or b.is_float32 is None else a.is_float32 & b.is_float32
+    return larger._replace(finite=a.finite & b.finite, is_float32=both)
 
 
 def is_solved(
