@@ -11,14 +11,13 @@ in the Frobenius norm. Then the AGOP by autodiff of a machine with fewer rows, b
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from benchmarks import timing
+from benchmarks import flags, timing
 from dnc_jax import KernelMachine, Laplace, agop, kernel_agop
 from dnc_jax.agop_cost import class_free_is_cheaper
 from dnc_jax.class_free import class_free_gram_at_centers
@@ -94,15 +93,17 @@ def compare_autodiff(num_rows: int, dim: int, num_outputs: int, dtype: str, repe
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures at the sizes given on the command line and reports, a row for each number of outputs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_rows", type=int, default=2000)
+    parser.add_argument("--num_rows", type=flags.count, default=2000)
     parser.add_argument(
-        "--autodiff_rows", type=int, default=200, help="rows of the machine that is differentiated"
+        "--autodiff_rows", type=flags.count, default=200, help="rows of the machine that is differentiated"
     )
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--num_outputs", type=int, nargs="+", default=[1, 2, 5, 10, 20, 50, 100])
+    parser.add_argument("--dim", type=flags.count, default=512)
+    parser.add_argument("--num_outputs", type=flags.count, nargs="+", default=[1, 2, 5, 10, 20, 50, 100])
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument("--repeats", type=flags.count, default=5)
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = parser.parse_args(arguments)
     dtype, outputs = jnp.dtype(options.dtype), options.num_outputs
     comparisons = (

@@ -23,7 +23,6 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks import deep_rfm_baseline, timing
+from benchmarks import deep_rfm_baseline, flags, timing
 from benchmarks.metrics import make_classes
 from benchmarks.rfm_peers import INSTALL
 from benchmarks.sweep import draw_sweep, exponent
@@ -202,20 +201,26 @@ def sweep(
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_rows", type=int, default=5000)
-    parser.add_argument("--dim", type=int, default=1024)
-    parser.add_argument("--num_outputs", type=int, default=10)
-    parser.add_argument("--width", type=int, default=None, help="features; as many as columns if not given")
+    parser.add_argument("--num_rows", type=flags.count, default=5000)
+    parser.add_argument("--dim", type=flags.count, default=1024)
+    parser.add_argument("--num_outputs", type=flags.count, default=10)
+    parser.add_argument(
+        "--width", type=flags.count, default=None, help="features; as many as columns if not given"
+    )
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     parser.add_argument("--mixed", action="store_true", help="time mixed precision too; of --dtype=float64")
     parser.add_argument(
         "--radius", type=float, default=None, help="of classes; that of normal rows if not given"
     )
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=flags.count, default=5)
     parser.add_argument("--sweep", choices=tuple(SWEPT), default=None, help="size that --values are of")
-    parser.add_argument("--values", type=lambda text: [int(value) for value in text.split(",")], default=None)
-    parser.add_argument("--figure", type=Path, default=None, help="file that a sweep is drawn in")
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument("--values", type=flags.counts, default=None)
+    parser.add_argument(
+        "--figure", type=flags.file_to_write, default=None, help="file that a sweep is drawn in"
+    )
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = parser.parse_args(arguments)
     if (options.sweep is None) != (options.values is None):
         parser.error("--sweep and --values are given together or not at all")

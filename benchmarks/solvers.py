@@ -12,14 +12,13 @@ Frobenius norm, and the condition number is what the solver says of it.
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from benchmarks import timing
+from benchmarks import flags, timing
 from benchmarks.metrics import make_classes
 from dnc_jax import Laplace
 from dnc_jax.cost import DENSE_SOLVERS, LayerSize, dense_flops
@@ -73,12 +72,14 @@ def measure(num_rows: int, dim: int, num_outputs: int, dtype: str, repeats: int)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures at the sizes given on the command line and reports, a table for each size and dtype."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_rows", type=int, nargs="+", default=[1000, 2000, 4000])
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--num_outputs", type=int, default=10)
+    parser.add_argument("--num_rows", type=flags.count, nargs="+", default=[1000, 2000, 4000])
+    parser.add_argument("--dim", type=flags.count, default=512)
+    parser.add_argument("--num_outputs", type=flags.count, default=10)
     parser.add_argument("--dtype", choices=("float64", "float32"), nargs="+", default=["float64", "float32"])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument("--repeats", type=flags.count, default=5)
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = parser.parse_args(arguments)
     for dtype in options.dtype:
         for num_rows in options.num_rows:

@@ -20,7 +20,6 @@ import math
 import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +28,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
-from benchmarks import collectives, timing
+from benchmarks import collectives, flags, timing
 from benchmarks.metrics import make_classes
 from dnc_jax import Laplace, relu_features
 from dnc_jax.cost import LayerSize, num_pivots
@@ -162,19 +161,19 @@ def force_devices(num_devices: int) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_devices", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--num_rows", type=int, default=2000, help="rows of one device alone")
+    parser.add_argument("--num_devices", type=flags.count, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--num_rows", type=flags.count, default=2000, help="rows of one device alone")
     parser.add_argument("--fixed-rows", action="store_true", help="as many rows on any number of devices")
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--num_outputs", type=int, default=10)
-    parser.add_argument("--rank", type=int, default=256, help="pivots of the preconditioner")
-    parser.add_argument("--tile_kib", type=int, default=512, help="of a tile of K")
+    parser.add_argument("--dim", type=flags.count, default=256)
+    parser.add_argument("--num_outputs", type=flags.count, default=10)
+    parser.add_argument("--rank", type=flags.count, default=256, help="pivots of the preconditioner")
+    parser.add_argument("--tile_kib", type=flags.count, default=512, help="of a tile of K")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument("--repeats", type=flags.count, default=1)
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = parser.parse_args(arguments)
-    if min(options.num_devices) < 1:
-        parser.error(f"--num_devices must be at least 1: got {min(options.num_devices)}")
     force_devices(max(options.num_devices))
     if max(options.num_devices) > jax.device_count():
         parser.error(f"--num_devices must be at most {jax.device_count()}, which there are")

@@ -79,7 +79,9 @@ def test_devices_are_forced_only_where_nobody_said_how_many(monkeypatch):
     assert weak_scaling.os.environ["XLA_FLAGS"] == expected
 
 
-@pytest.mark.parametrize(("count", "message"), [(0, "at least 1: got 0"), (99, "at most 8, which there are")])
+@pytest.mark.parametrize(
+    ("count", "message"), [(0, "at least 1: got '0'"), (99, "at most 8, which there are")]
+)
 def test_devices_that_cannot_be_had_are_refused(count, message, capsys):
     with pytest.raises(SystemExit):
         weak_scaling.main([f"--num_devices={count}"])
