@@ -2,11 +2,11 @@
 
 Normal classes, Laplace kernel of bandwidth 2, ridge 1e-3, on meshes of 1, 2, 4 and 8 devices that share the
 rows. Weak scaling: n grows as the root of their number, so that each has as many entries of K, n^2 / devices;
---fixed-rows keeps n (strong scaling). Of one device, in MiB: what the compiled layer holds; the tiles that it
-keeps of K; and what it sends, as `collectives` counts it in the program: once in a layer, in each round of
-solving for what is left over, and in each step of conjugate gradients, each over what `predicted_bytes` says.
-The difference is that of M to the layer of one device, relative to its largest entry, and steps are those of
-all rounds.
+--fixed-rows keeps n (strong scaling). Of one device, in MiB: what the compiled layer holds, and this over
+what `cost` counts; the tiles that it keeps of K; and what it sends, as `collectives` counts it in the
+program: once in a layer, in each round of solving for what is left over, and in each step of conjugate
+gradients, each over what `predicted_bytes` says. The difference is that of M to the layer of one device,
+relative to its largest entry, and steps are those of all rounds.
 
     python -m benchmarks.weak_scaling --output=scaling.jsonl
     python -m benchmarks.weak_scaling --fixed-rows --num_rows=4000
@@ -31,7 +31,7 @@ from jaxtyping import Float
 from benchmarks import collectives, flags, timing
 from benchmarks.metrics import make_classes
 from dnc_jax import Laplace, relu_features
-from dnc_jax.cost import LayerSize, num_pivots
+from dnc_jax.cost import LayerMethod, LayerSize, layer_cost, num_pivots
 from dnc_jax.deep_rfm_sharded import sharded_layer_core
 from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.matrix_free.nystrom import PIVOTS_PER_ROUND
@@ -122,7 +122,11 @@ def measure(
     sent = collectives.sent_bytes(found, num_devices)
     expected = predicted_bytes(sizes, solver, num_devices, itemsize)
     row = {"num_devices": num_devices, "num_rows": sizes.num_rows}
-    row |= {"held_mib": in_all and in_all / MIB, "tiles_mib": tiles / MIB}
+    n, d, c = sizes
+    method = LayerMethod(solver, num_devices=num_devices)
+    predicted = layer_cost(LayerSize(n, 0, d, d, c), itemsize, method).bytes.of_fit
+    row |= {"held_mib": in_all and in_all / MIB, "held_over_predicted": in_all and in_all / predicted}
+    row |= {"tiles_mib": tiles / MIB}
     for part, depth in PARTS.items():
         row |= {f"{part}_mib": sent[depth] / MIB}
         row |= {f"{part}_over_predicted": sent[depth] / expected[part] if expected[part] else None}
