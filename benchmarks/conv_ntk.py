@@ -15,13 +15,12 @@ import resource
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks import timing
+from benchmarks import flags, timing
 from dnc_jax import ConvNTK, KernelMachine, patch_agop
 from dnc_jax.kernels.arc_cosine import polynomials
 from dnc_jax.kernels.convolutional import layer_sizes
@@ -90,15 +89,17 @@ def measure(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures at the sizes given on the command line and reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_images", type=int, default=1000)
-    parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--channels", type=int, default=3)
-    parser.add_argument("--patch_size", type=int, default=3)
-    parser.add_argument("--depth", type=int, default=3)
-    parser.add_argument("--num_outputs", type=int, default=10)
+    parser.add_argument("--num_images", type=flags.count, default=1000)
+    parser.add_argument("--image_size", type=flags.count, default=32)
+    parser.add_argument("--channels", type=flags.count, default=3)
+    parser.add_argument("--patch_size", type=flags.count, default=3)
+    parser.add_argument("--depth", type=flags.count, default=3)
+    parser.add_argument("--num_outputs", type=flags.count, default=10)
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument("--repeats", type=flags.count, default=3)
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = vars(parser.parse_args(arguments))
     output = options.pop("output")
     with jax.enable_x64(options["dtype"] == "float64"):

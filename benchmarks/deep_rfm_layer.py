@@ -23,7 +23,6 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -31,14 +30,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks import deep_rfm_baseline, timing
+from benchmarks import deep_rfm_baseline, flags, timing
 from benchmarks.metrics import make_classes
 from benchmarks.rfm_peers import INSTALL
 from benchmarks.sweep import draw_sweep, exponent
 from dnc_jax import DeepRFMLayer, Laplace, fit_deep_rfm_layer, relu_features
-from dnc_jax.cost import LayerSize, layer_cost
+from dnc_jax.cost import LayerMethod, LayerSize, layer_cost
 from dnc_jax.deep_rfm import deep_rfm_layer_core
+from dnc_jax.mixed_solver import mixed_cholesky_solve
 
+METHODS = {"ours": LayerMethod(), "mixed": LayerMethod(mixed_cholesky_solve, mixed=True)}
 HAS_MATPLOTLIB = find_spec("matplotlib") is not None
 BANDWIDTH, RIDGE, SEED = 2.0, 1e-3, 0
 DIFFERENCES = ("matrix_difference", "output_difference")
@@ -103,14 +104,15 @@ def our_layer(
     return layer, layer(x)
 
 
-def over_predicted(sizes: Sizes, dtype: str, flops: float) -> dict[str, float | None]:
+def over_predicted(sizes: Sizes, dtype: str, flops: float, method: LayerMethod) -> dict[str, float | None]:
     """Returns flops, and the bytes of the compiled fit of a layer if known, over what `cost` predicts."""
     n, d, c, p = *sizes[:3], sizes.num_features
     x, targets = (jax.ShapeDtypeStruct((n, size), dtype) for size in (d, c))
-    core = partial(deep_rfm_layer_core, kernel=Laplace(BANDWIDTH), ridge=RIDGE)
+    options = {"solver": method.solver, "mixed": method.mixed}
+    core = partial(deep_rfm_layer_core, kernel=Laplace(BANDWIDTH), ridge=RIDGE, **options)
     features = jax.eval_shape(lambda: relu_features(jax.random.key(SEED), d, p))
     program = jax.jit(core).lower(x, targets, features).compile().memory_analysis()
-    predicted = layer_cost(LayerSize(n, 0, d, p, c), jnp.dtype(dtype).itemsize)
+    predicted = layer_cost(LayerSize(n, 0, d, p, c), jnp.dtype(dtype).itemsize, method)
     over = None
     if program is not None:
         held = program.argument_size_in_bytes + program.output_size_in_bytes + program.temp_size_in_bytes
@@ -165,7 +167,11 @@ def measure(
         print(f"torch is not installed, and the baseline, the released algorithm, is left out: {INSTALL}")
     seconds = timing.medians(layers | {"product": product}, repeats=repeats)
     rate = product_flops / seconds["product"]
-    predicted = over_predicted(sizes, dtype, seconds["ours"] * rate)
+    predicted = {
+        name: over_predicted(sizes, dtype, seconds[name] * rate, method)
+        for name, method in METHODS.items()
+        if name in layers
+    }
     rows = [
         {
             "layer": name,
@@ -173,7 +179,7 @@ def measure(
             "over_ours": seconds[name] / seconds["ours"],
             "gigaflops": flops[name] / 1e9,
             "over_necessary": seconds[name] * rate / flops["ours"],
-            **(predicted if name == "ours" else dict.fromkeys(predicted)),
+            **predicted.get(name, dict.fromkeys(predicted["ours"])),
             **differ.get(name, dict.fromkeys(DIFFERENCES)),
         }
         for name in layers
@@ -202,20 +208,26 @@ def sweep(
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_rows", type=int, default=5000)
-    parser.add_argument("--dim", type=int, default=1024)
-    parser.add_argument("--num_outputs", type=int, default=10)
-    parser.add_argument("--width", type=int, default=None, help="features; as many as columns if not given")
+    parser.add_argument("--num_rows", type=flags.count, default=5000)
+    parser.add_argument("--dim", type=flags.count, default=1024)
+    parser.add_argument("--num_outputs", type=flags.count, default=10)
+    parser.add_argument(
+        "--width", type=flags.count, default=None, help="features; as many as columns if not given"
+    )
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     parser.add_argument("--mixed", action="store_true", help="time mixed precision too; of --dtype=float64")
     parser.add_argument(
         "--radius", type=float, default=None, help="of classes; that of normal rows if not given"
     )
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=flags.count, default=5)
     parser.add_argument("--sweep", choices=tuple(SWEPT), default=None, help="size that --values are of")
-    parser.add_argument("--values", type=lambda text: [int(value) for value in text.split(",")], default=None)
-    parser.add_argument("--figure", type=Path, default=None, help="file that a sweep is drawn in")
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument("--values", type=flags.counts, default=None)
+    parser.add_argument(
+        "--figure", type=flags.file_to_write, default=None, help="file that a sweep is drawn in"
+    )
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = parser.parse_args(arguments)
     if (options.sweep is None) != (options.values is None):
         parser.error("--sweep and --values are given together or not at all")

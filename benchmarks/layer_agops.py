@@ -15,12 +15,11 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks import timing
+from benchmarks import flags, timing
 from dnc_jax import agop, layer_agops
 
 DTYPE = jnp.dtype(jnp.float32)
@@ -102,12 +101,14 @@ def measure(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures at the sizes given on the command line and reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dims", type=int, nargs="+", default=[784, 512, 512, 512, 512, 512, 10])
-    parser.add_argument("--num_rows", type=int, default=5000)
-    parser.add_argument("--batch_size", type=int, default=500)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--product_size", type=int, default=4096)
-    parser.add_argument("--output", type=Path, default=None, help="file that a line of JSON is appended to")
+    parser.add_argument("--dims", type=flags.count, nargs="+", default=[784, 512, 512, 512, 512, 512, 10])
+    parser.add_argument("--num_rows", type=flags.count, default=5000)
+    parser.add_argument("--batch_size", type=flags.count, default=500)
+    parser.add_argument("--repeats", type=flags.count, default=5)
+    parser.add_argument("--product_size", type=flags.count, default=4096)
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that a line of JSON is appended to"
+    )
     options = vars(parser.parse_args(arguments))
     output = options.pop("output")
     timing.report("layer_agops", measure(**options), DTYPE, output)

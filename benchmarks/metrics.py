@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -26,7 +25,7 @@ import numpy as np
 import psutil
 
 import dnc_jax
-from benchmarks import timing
+from benchmarks import flags, timing
 
 METRICS = ("nc1", "nc1_trace_ratio", "nc2")
 LIBRARIES = ("jax", "numpy", *(["torch"] if find_spec("torch") else []))
@@ -171,12 +170,14 @@ def check_agreement(functions: Mapping[str, Callable[[], Any]]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures at the sizes given on the command line and reports, one record for each number of classes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_rows", type=int, default=50_000)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--num_classes", type=int, nargs="+", default=[10, 1000])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--num_rows", type=flags.count, default=50_000)
+    parser.add_argument("--dim", type=flags.count, default=512)
+    parser.add_argument("--num_classes", type=flags.count, nargs="+", default=[10, 1000])
+    parser.add_argument("--repeats", type=flags.count, default=5)
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = parser.parse_args(arguments)
     if "torch" not in LIBRARIES:
         print("PyTorch is not installed: its definitions are left out")

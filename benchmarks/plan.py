@@ -13,12 +13,11 @@ is below --memory.
 import argparse
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
-from benchmarks import timing
+from benchmarks import flags, timing
 from benchmarks.weak_scaling import Sizes, predicted_bytes
 from dnc_jax.cost import CG_STEPS, LayerMethod, LayerSize, layer_cost
 from dnc_jax.matrix_free import ConjugateGradients
@@ -54,17 +53,19 @@ def plan(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reports a row for each number of rows, number of devices, and what is kept of K."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_rows", type=int, nargs="+", default=[1_000_000])
-    parser.add_argument("--num_devices", type=int, nargs="+", default=[8, 64, 512])
-    parser.add_argument("--dim", type=int, default=1024, help="columns, and features")
-    parser.add_argument("--num_outputs", type=int, default=10)
-    parser.add_argument("--agop_size", type=int, default=20_000, help="points of the AGOP")
-    parser.add_argument("--rank", type=int, default=2048, help="pivots of the preconditioner")
+    parser.add_argument("--num_rows", type=flags.count, nargs="+", default=[1_000_000])
+    parser.add_argument("--num_devices", type=flags.count, nargs="+", default=[8, 64, 512])
+    parser.add_argument("--dim", type=flags.count, default=1024, help="columns, and features")
+    parser.add_argument("--num_outputs", type=flags.count, default=10)
+    parser.add_argument("--agop_size", type=flags.count, default=20_000, help="points of the AGOP")
+    parser.add_argument("--rank", type=flags.count, default=2048, help="pivots of the preconditioner")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     parser.add_argument("--memory", type=float, default=80.0, help="GiB of a device")
     parser.add_argument("--teraflops", type=float, default=40.0, help="per second of a device, in this dtype")
     parser.add_argument("--network", type=float, default=40.0, help="GiB per second that a device sends")
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = parser.parse_args(arguments)
     rows = []
     for num_rows, count, keep in product(options.num_rows, options.num_devices, ("float32", "nothing")):

@@ -16,14 +16,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import timing
+from benchmarks import flags, timing
 from benchmarks.rfm_peers import Arrays, Fit, Fitted, Settings, peers
 from dnc_jax import KernelMachine, Laplace, by_max, fit_rfm, kernel_agop, psd_power
 from dnc_jax.solvers import quick_cholesky_solve
@@ -101,13 +100,15 @@ def measure(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures at the sizes given on the command line and reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_train", type=int, default=4000)
-    parser.add_argument("--num_test", type=int, default=2000)
-    parser.add_argument("--dim", type=int, default=100)
-    parser.add_argument("--num_outputs", type=int, default=2)
+    parser.add_argument("--num_train", type=flags.count, default=4000)
+    parser.add_argument("--num_test", type=flags.count, default=2000)
+    parser.add_argument("--dim", type=flags.count, default=100)
+    parser.add_argument("--num_outputs", type=flags.count, default=2)
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument("--repeats", type=flags.count, default=3)
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = vars(parser.parse_args(arguments))
     output, sizes = options.pop("output"), {k: v for k, v in options.items() if isinstance(v, int)}
     with jax.enable_x64(options["dtype"] == "float64"):

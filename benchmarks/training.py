@@ -13,7 +13,6 @@ import importlib
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks import timing
+from benchmarks import flags, timing
 from dnc_jax.networks import MLP, Functional, functional
 from dnc_jax.training import init_state, make_optimizer, squared_error, train_epoch
 
@@ -137,12 +136,14 @@ def measure(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures at the sizes given on the command line and reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dims", type=int, nargs="+", default=[784, 512, 512, 512, 512, 512, 10])
-    parser.add_argument("--num_rows", type=int, default=5000)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--product_size", type=int, default=4096)
-    parser.add_argument("--output", type=Path, default=None, help="file that a line of JSON is appended to")
+    parser.add_argument("--dims", type=flags.count, nargs="+", default=[784, 512, 512, 512, 512, 512, 10])
+    parser.add_argument("--num_rows", type=flags.count, default=5000)
+    parser.add_argument("--batch_size", type=flags.count, default=128)
+    parser.add_argument("--repeats", type=flags.count, default=5)
+    parser.add_argument("--product_size", type=flags.count, default=4096)
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that a line of JSON is appended to"
+    )
     options = vars(parser.parse_args(arguments))
     output = options.pop("output")
     timing.report("training", measure(**options), DTYPE, output)

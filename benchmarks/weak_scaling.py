@@ -2,11 +2,11 @@
 
 Normal classes, Laplace kernel of bandwidth 2, ridge 1e-3, on meshes of 1, 2, 4 and 8 devices that share the
 rows. Weak scaling: n grows as the root of their number, so that each has as many entries of K, n^2 / devices;
---fixed-rows keeps n (strong scaling). Of one device, in MiB: what the compiled layer holds; the tiles that it
-keeps of K; and what it sends, as `collectives` counts it in the program: once in a layer, in each round of
-solving for what is left over, and in each step of conjugate gradients, each over what `predicted_bytes` says.
-The difference is that of M to the layer of one device, relative to its largest entry, and steps are those of
-all rounds.
+--fixed-rows keeps n (strong scaling). Of one device, in MiB: what the compiled layer holds, and this over
+what `cost` counts; the tiles that it keeps of K; and what it sends, as `collectives` counts it in the
+program: once in a layer, in each round of solving for what is left over, and in each step of conjugate
+gradients, each over what `predicted_bytes` says. The difference is that of M to the layer of one device,
+relative to its largest entry, and steps are those of all rounds.
 
     python -m benchmarks.weak_scaling --output=scaling.jsonl
     python -m benchmarks.weak_scaling --fixed-rows --num_rows=4000
@@ -20,7 +20,6 @@ import math
 import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -29,10 +28,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
-from benchmarks import collectives, timing
+from benchmarks import collectives, flags, timing
 from benchmarks.metrics import make_classes
 from dnc_jax import Laplace, relu_features
-from dnc_jax.cost import LayerSize, num_pivots
+from dnc_jax.cost import LayerMethod, LayerSize, layer_cost, num_pivots
 from dnc_jax.deep_rfm_sharded import sharded_layer_core
 from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.matrix_free.nystrom import PIVOTS_PER_ROUND
@@ -123,7 +122,11 @@ def measure(
     sent = collectives.sent_bytes(found, num_devices)
     expected = predicted_bytes(sizes, solver, num_devices, itemsize)
     row = {"num_devices": num_devices, "num_rows": sizes.num_rows}
-    row |= {"held_mib": in_all and in_all / MIB, "tiles_mib": tiles / MIB}
+    n, d, c = sizes
+    method = LayerMethod(solver, num_devices=num_devices)
+    predicted = layer_cost(LayerSize(n, 0, d, d, c), itemsize, method).bytes.of_fit
+    row |= {"held_mib": in_all and in_all / MIB, "held_over_predicted": in_all and in_all / predicted}
+    row |= {"tiles_mib": tiles / MIB}
     for part, depth in PARTS.items():
         row |= {f"{part}_mib": sent[depth] / MIB}
         row |= {f"{part}_over_predicted": sent[depth] / expected[part] if expected[part] else None}
@@ -162,19 +165,19 @@ def force_devices(num_devices: int) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_devices", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--num_rows", type=int, default=2000, help="rows of one device alone")
+    parser.add_argument("--num_devices", type=flags.count, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--num_rows", type=flags.count, default=2000, help="rows of one device alone")
     parser.add_argument("--fixed-rows", action="store_true", help="as many rows on any number of devices")
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--num_outputs", type=int, default=10)
-    parser.add_argument("--rank", type=int, default=256, help="pivots of the preconditioner")
-    parser.add_argument("--tile_kib", type=int, default=512, help="of a tile of K")
+    parser.add_argument("--dim", type=flags.count, default=256)
+    parser.add_argument("--num_outputs", type=flags.count, default=10)
+    parser.add_argument("--rank", type=flags.count, default=256, help="pivots of the preconditioner")
+    parser.add_argument("--tile_kib", type=flags.count, default=512, help="of a tile of K")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=None, help="file that lines of JSON are appended to")
+    parser.add_argument("--repeats", type=flags.count, default=1)
+    parser.add_argument(
+        "--output", type=flags.file_to_write, default=None, help="file that lines of JSON are appended to"
+    )
     options = parser.parse_args(arguments)
-    if min(options.num_devices) < 1:
-        parser.error(f"--num_devices must be at least 1: got {min(options.num_devices)}")
     force_devices(max(options.num_devices))
     if max(options.num_devices) > jax.device_count():
         parser.error(f"--num_devices must be at most {jax.device_count()}, which there are")

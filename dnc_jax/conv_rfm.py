@@ -18,16 +18,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dnc_jax.agop_patches import conv_kernel, patch_agop_core
+from dnc_jax.diagnostics import FitDiagnostics, check_fit
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import ConvNTK
 from dnc_jax.linalg import matmul, psd_power
-from dnc_jax.machine import (
-    FitDiagnostics,
-    KernelMachine,
-    check_fit,
-    check_fit_arguments,
-    machine_of_gram,
-)
+from dnc_jax.machine import KernelMachine, check_fit_arguments, machine_of_gram
 from dnc_jax.rfm_steps import Feature, by_trace, check_agop_size, draw_rows
 from dnc_jax.solvers import Solver, quick_cholesky_solve
 from dnc_jax.types import Scalar, pytree

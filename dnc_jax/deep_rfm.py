@@ -17,10 +17,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dnc_jax.agop_streamed import draw_points
 from dnc_jax.deep_rfm_core import DeepRFMLayer, LayerDiagnostics, deep_rfm_layer_core, stages
 from dnc_jax.deep_rfm_sharded import check_mesh, sharded_layer_core
+from dnc_jax.diagnostics import check_fit
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Kernel, Radial
 from dnc_jax.linalg import unit_rows
-from dnc_jax.machine import check_fit, check_fit_arguments
+from dnc_jax.machine import check_fit_arguments
 from dnc_jax.matrix_free import ConjugateGradients, check_solver
 from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import Solver, cholesky_solve

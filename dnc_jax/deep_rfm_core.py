@@ -11,13 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
 from dnc_jax.agop_streamed import drawn_agop, relative_error, streamed_agop
 from dnc_jax.chunking import BATCH_BYTES
+from dnc_jax.diagnostics import FitDiagnostics, worse_fit
 from dnc_jax.kernels import Kernel, at_rows
 from dnc_jax.linalg import matmul, psd_power, unit_rows
-from dnc_jax.machine import (
-    FitDiagnostics,
-    KernelMachine,
-    kernel_machine_core,
-)
+from dnc_jax.machine import KernelMachine, kernel_machine_core
 from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.mixed_agop import mixed_agop_core
 from dnc_jax.rfm import RFM
@@ -43,9 +40,11 @@ class LayerDiagnostics(NamedTuple):
     """What tells whether a layer can be trusted: a few numbers, read once by the host."""
 
     fit: FitDiagnostics
+    """of several updates of M the worst in each number, as `worse_fit` has it"""
     agop: AGOPDiagnostics
+    """of the last update"""
     agop_error: Float[Array, ""]
-    """standard error of an AGOP at drawn points, relative to it; 0 where it is at all of them"""
+    """standard error of the last AGOP at drawn points, relative to it; 0 where it is at all of them"""
     feature_matrix_is_finite: Bool[Array, ""]
 
 
@@ -103,7 +102,7 @@ class _Parts(NamedTuple):
 
 
 class _Update(NamedTuple):
-    """An update of M: the weights of its machine, and M with its root before and after."""
+    """An update of M: the weights of its machine, M with its root before and after, the worst fit so far."""
 
     weights: Float[Array, "n c"]
     before: tuple[Float[Array, "d d"], Float[Array, "d d"]]
@@ -131,8 +130,16 @@ def _updated(
     first = (identity, identity)
     shapes = jax.eval_shape(update, first)
     nothing: _Update = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-    start = nothing._replace(after=first)
-    return jax.lax.fori_loop(0, num_iters, lambda _, state: update(state.after), start)
+    # Any fit is worse than one whose numbers are 0 and whose flags are set.
+    best = jax.tree.map(lambda leaf: jnp.ones_like(leaf) if leaf.dtype == bool else leaf, nothing.parts.fit)
+    start = nothing._replace(after=first, parts=nothing.parts._replace(fit=best))
+
+    def advance(_: Int[Array, ""], last: _Update) -> _Update:
+        found = update(last.after)
+        fit = worse_fit(last.parts.fit, found.parts.fit)
+        return found._replace(parts=found.parts._replace(fit=fit))
+
+    return jax.lax.fori_loop(0, num_iters, advance, start)
 
 
 def _fit_with_agop(

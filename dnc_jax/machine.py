@@ -1,14 +1,10 @@
-"""Kernel machines: kernel ridge regression, its diagnostics, and the checks that may raise."""
-
-from typing import NamedTuple
+"""Kernel machines: kernel ridge regression."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from dnc_jax.checks import check_finite
-from dnc_jax.errors import FitError
+from dnc_jax.diagnostics import FitDiagnostics, check_fit
 from dnc_jax.kernels import ImageKernel, Kernel, check_kernel
 from dnc_jax.linalg import matmul
 from dnc_jax.matrix_free import ConjugateGradients, check_solver, solve_matrix_free
@@ -31,23 +27,6 @@ class KernelMachine:
     def __call__(self, x: Float[Array, "n *shape"]) -> Float[Array, "n c"]:
         """Returns the predictions at the rows of x."""
         return matmul(self.kernel(x, self.centers), self.weights)
-
-
-class FitDiagnostics(NamedTuple):
-    """What tells whether a fit can be trusted: a few numbers, read once by the host.
-
-    residual is |(K + ridge I) weights - targets| / |targets|, Frobenius, and column_residuals the same of
-    each output; condition_estimate that of K + ridge I in the 2-norm, from below, or an upper bound after
-    `ConjugateGradients`; num_steps counts products with K of an iterative solver, 0 for others; is_float32 is
-    that of `Solution`.
-    """
-
-    finite: Bool[Array, ""]
-    residual: Float[Array, ""]
-    condition_estimate: Float[Array, ""]
-    column_residuals: Float[Array, "c"]
-    num_steps: Int[Array, ""]
-    is_float32: Bool[Array, ""] | None = None
 
 
 def kernel_machine_core(
@@ -107,7 +86,9 @@ def _matrix_free_machine(
     diagnostics = _diagnostics(
         found.weights, found.residual_norms, targets, found.condition_bound, found.num_steps, axis
     )
-    return KernelMachine(kernel, x, found.weights), diagnostics
+    columns = diagnostics.column_residuals
+    excess = jnp.where(columns <= found.rounding, 0.0, columns)
+    return KernelMachine(kernel, x, found.weights), diagnostics._replace(excess_residuals=excess)
 
 
 def _added(
@@ -155,7 +136,8 @@ def fit_kernel_machine(
 
     Raises:
         ValueError: If an argument is out of range, or x or targets hold values that are not finite.
-        FitError: If the system is singular in the dtype of x.
+        FitError: If the system is singular in the dtype of x, or conjugate gradients miss their tolerance by
+            more than rounding.
     """
     check_fit_arguments(kernel, x, targets, ridge, sample_weights)
     check_solver(solver, ridge)
@@ -211,64 +193,3 @@ def _check_sample_weights(sample_weights: Float[Array, "n"], x: Float[Array, "n 
             f"sample_weights must be positive finite numbers: got {float(jnp.min(sample_weights)):g} to "
             f"{float(jnp.max(sample_weights)):g}; leave rows of weight 0 out"
         )
-
-
-def is_solved(
-    diagnostics: FitDiagnostics, solver: Solver | ConjugateGradients | None = None
-) -> Bool[Array, ""] | np.bool:
-    """Returns whether the weights are finite and the residual is small, traced or on the host.
-
-    At most eps^(1/3), or what conjugate gradients were asked for if that is more.
-    """
-    return diagnostics.finite & (diagnostics.residual <= _tolerance(diagnostics.residual.dtype, solver))
-
-
-def _tolerance(dtype: jnp.dtype, solver: Solver | ConjugateGradients | None) -> float:
-    asked = solver.tolerance if isinstance(solver, ConjugateGradients) else 0.0
-    return max(float(jnp.finfo(dtype).eps) ** (1 / 3), asked)
-
-
-def check_fit(
-    diagnostics: FitDiagnostics,
-    x: Float[Array, "n *shape"],
-    targets: Float[Array, "n c"],
-    ridge: float,
-    where: str = "the kernel machine",
-    solver: Solver | ConjugateGradients | None = None,
-) -> None:
-    """Raises if the diagnostics of a fit, read on the host, say that its weights cannot be trusted.
-
-    Raises:
-        ValueError: If the cause is values of x or targets that are not finite, or targets all zero.
-        FitError: If the system is singular, or solved with too large a residual, as `is_solved` has it.
-    """
-    diagnostics = jax.device_get(diagnostics)
-    finite, residual, condition = diagnostics.finite, diagnostics.residual, diagnostics.condition_estimate
-    if is_solved(diagnostics, solver):
-        return
-    tolerance = _tolerance(x.dtype, solver)
-    check_finite("x", x)
-    check_finite("targets", targets)
-    if not jnp.any(targets):
-        raise ValueError("targets must not all be 0: there is nothing to fit; use targets in {-1, +1}")
-    size = float(jnp.max(jnp.abs(targets)))
-    if finite and not jnp.isfinite(residual):
-        raise FitError(
-            f"the fit of {where} cannot be checked: the squares of targets of up to {size:.1e} are out of "
-            f"the range of {x.dtype}; scale the targets to about 1"
-        )
-    limit = 1 / float(jnp.finfo(x.dtype).eps)
-    reason = f"a residual of {residual:.1e}, above {tolerance:.1e}" if finite else "no finite weights"
-    if diagnostics.num_steps:
-        raise FitError(
-            f"the fit of {where} did not converge: {reason} after {diagnostics.num_steps} steps of conjugate "
-            f"gradients, with n = {x.shape[0]}, ridge = {ridge:g}, {x.dtype}, condition number of at most "
-            f"{condition:.1e}; raise the ridge, or the rank or max_steps of the solver"
-        )
-    condition_text = f"at least {condition:.1e}" if finite else f"beyond {limit:.1e}"
-    remedy = "" if x.dtype == jnp.float64 else ", use float64"
-    raise FitError(
-        f"the fit of {where} failed: {reason}, with n = {x.shape[0]}, ridge = {ridge:g}, {x.dtype}, "
-        f"condition number {condition_text} (the dtype carries {limit:.1e}); raise the ridge{remedy}, or "
-        "remove duplicate rows"
-    )

@@ -21,15 +21,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from dnc_jax.diagnostics import FitDiagnostics, check_fit, is_solved
 from dnc_jax.errors import FitError
 from dnc_jax.kernels import Kernel
-from dnc_jax.machine import (
-    FitDiagnostics,
-    KernelMachine,
-    check_fit,
-    check_fit_arguments,
-    is_solved,
-)
+from dnc_jax.machine import KernelMachine, check_fit_arguments
 from dnc_jax.rfm_steps import (
     AdaptKernel,
     Feature,

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dnc_jax.agop import kernel_agop_core
+from dnc_jax.diagnostics import FitDiagnostics
 from dnc_jax.kernels import ImageKernel, Kernel, anywhere, at_rows
 from dnc_jax.linalg import matmul, psd_power
-from dnc_jax.machine import FitDiagnostics, KernelMachine, kernel_machine_core
+from dnc_jax.machine import KernelMachine, kernel_machine_core
 from dnc_jax.solvers import Solver
 from dnc_jax.types import Scalar, is_concrete
 

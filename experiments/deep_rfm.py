@@ -170,7 +170,7 @@ def main(config: Config) -> Path | None:
     table.settings("deep_rfm", settings | places)
     num_runs, free = len(config.seeds) * (1 + floor.has_twin(dtype)), devices.free_bytes(mesh)
     method = LayerMethod(solver, config.agop_size, config.num_iters, mesh.size, mixed)
-    plan = partial(estimate.cost, has_cg=True, num_in_one=devices.num_in_one_memory(mesh))
+    plan = partial(estimate.cost, is_deep=True, num_in_one=devices.num_in_one_memory(mesh))
     table.say(plan(size.first_layer(config.width), config.depth, num_runs, dtype, free, method))
     if config.dry_run or prepared is None:
         return None

@@ -1,6 +1,7 @@
 """Benchmarks run at toy sizes, and what they compare agrees; no time is asserted."""
 
 import json
+from argparse import ArgumentTypeError
 from importlib.util import find_spec
 
 import jax
@@ -8,7 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import conv_ntk, layer_agops, metrics, rfm_fit, rfm_peers, timing, training
+from benchmarks import (
+    agop_forms,
+    conv_ntk,
+    deep_rfm_layer,
+    flags,
+    layer_agops,
+    metrics,
+    plan,
+    rfm_fit,
+    rfm_peers,
+    solvers,
+    timing,
+    training,
+    weak_scaling,
+)
 
 DIMS = (7, 6, 5, 3)
 SIZES = {"num_rows": 9, "batch_size": 4, "repeats": 2, "product_size": 8}
@@ -52,6 +67,47 @@ def test_functions_are_called_in_turns_after_a_warm_up():
     assert set(seconds) == {"a", "b"}
     with pytest.raises(ValueError, match="repeats must be at least 1: got 0"):
         timing.medians({}, repeats=0)
+
+
+SCRIPTS = (
+    *(agop_forms, conv_ntk, deep_rfm_layer, layer_agops, metrics, plan, rfm_fit, solvers, training),
+    weak_scaling,
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(script, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        script.main([f"--output={tmp_path / 'missing' / 'timings.jsonl'}"])
+    assert "argument --output: must lie in a folder that exists: got" in capsys.readouterr().err
+
+
+def test_files_that_may_not_be_written_and_folders_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "timings.jsonl"
+    assert flags.file_to_write(str(path)) == path
+    with pytest.raises(ArgumentTypeError, match="must be a file: got the folder"):
+        flags.file_to_write(str(tmp_path))
+    monkeypatch.setattr(flags.os, "access", lambda place, _: place != tmp_path)
+    with pytest.raises(ArgumentTypeError, match="must be a file that may be written: got"):
+        flags.file_to_write(str(path))
+    path.touch()
+    assert flags.file_to_write(str(path)) == path
+
+
+@pytest.mark.parametrize(
+    ("script", "flag"),
+    [
+        *((script, "--repeats=0") for script in SCRIPTS if script is not plan),
+        *((script, "--rank=0") for script in (plan, weak_scaling)),
+        (deep_rfm_layer, "--values=1,x"),
+    ],
+)
+def test_numbers_that_nothing_can_be_measured_with_are_refused_by_their_flag(script, flag, capsys):
+    with pytest.raises(SystemExit):
+        script.main([flag])
+    name, value = flag.split("=")
+    expected = f"argument {name}: must be a whole number of at least 1: got {value.split(',')[-1]!r}"
+    assert expected in capsys.readouterr().err
 
 
 def test_metrics_are_timed_beside_their_definitions(tmp_path, capsys):

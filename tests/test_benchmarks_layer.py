@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import agop_forms, deep_rfm_baseline, deep_rfm_layer, rfm_peers, solvers, sweep
+from dnc_jax.cost import LayerMethod, LayerSize, cg_flops, layer_cost
+from dnc_jax.matrix_free import ConjugateGradients
+from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import cholesky_solve
 
 SMALL = ["--num_rows=60", "--dim=5", "--num_outputs=3", "--repeats=1"]
@@ -102,6 +105,12 @@ def test_mixed_precision_is_timed_beside_on_classes_of_a_radius(tmp_path):
     ours, mixed = records_of(output)[:2]
     assert (ours["layer"], mixed["layer"]) == ("ours", "mixed")
     assert 1e-12 < mixed["matrix_difference"] < 1e-5
+    size = LayerSize(60, 0, 5, 5, 3)
+    for row, method in ((ours, LayerMethod()), (mixed, LayerMethod(mixed_cholesky_solve, mixed=True))):
+        cost = layer_cost(size, 8, method)
+        ratio = (row["seconds"] / row["over_predicted"]) / (ours["seconds"] / ours["over_predicted"])
+        assert ratio == pytest.approx(cost.flops.total / layer_cost(size, 8).flops.total)
+        assert row["bytes_over_predicted"] > 0
     x = deep_rfm_layer.make_data(SIZES, "float64", 0.01)[0]
     assert np.linalg.norm(x, axis=1) == pytest.approx(1, abs=0.1)
 
@@ -173,6 +182,12 @@ def test_forms_of_the_agop_are_timed_and_agree(tmp_path):
     for row in rows[:2]:
         seconds = {name: row[f"{name}_seconds"] for name in ("class_free", "direct")}
         assert seconds[row["cheaper_by_clock"]] == min(seconds.values())
+        assert min(row["class_free_over_predicted"], row["direct_over_predicted"]) > 0
+        counted = agop_forms.predicted_flops(40, 20, row["num_outputs"])
+        ratio = row["class_free_over_predicted"] / row["direct_over_predicted"]
+        ratio *= row["direct_over_class_free"] * counted["class_free"] / counted["direct"]
+        assert ratio == pytest.approx(1)
+    assert min(row["closed_form_over_predicted"] for row in rows[2:]) > 0
     assert max(row["difference"] for row in rows) < 1e-13
 
 
@@ -182,8 +197,13 @@ def test_solvers_are_timed_and_solve(tmp_path, monkeypatch):
     sizes = ["--dim=4", "--num_outputs=2", "--repeats=1", "--num_rows", "12", "30"]
     solvers.main([*sizes, f"--output={output}"])
     rows = records_of(output)
-    assert len(rows) == 2 * 2 * len(solvers.SOLVERS)
-    assert {row["solver"] for row in rows} == {"cholesky", "quick_cholesky", "eigh", "another"}
+    dense = ["cholesky", "quick_cholesky", "eigh"]
+    in_double, in_single = [*dense, "mixed", "another", "cg"], [*dense, "another", "cg"]
+    assert [row["solver"] for row in rows] == 2 * in_double + 2 * in_single
+    size = LayerSize(12, 0, 4, 4, 2)
+    assert solvers.predicted_flops("cg", size, 8) == sum(cg_flops(size, ConjugateGradients(), 8))
+    mixed, whole = (solvers.predicted_flops(name, size, 8) for name in ("mixed", "cholesky"))
+    assert mixed < whole
     assert [row["solver"] for row in rows if row["over_predicted"] is None] == ["another"] * 4
     for row in rows:
         assert row["residual"] < {"float64": 1e-12, "float32": 1e-4}[row["dtype"]]

@@ -19,6 +19,7 @@ from dnc_jax import (
     stages,
     unit_rows,
 )
+from dnc_jax.solvers import cholesky_solve
 from tests import oracles
 from tests.builders import as_a_user, assert_close, class_clouds, one_hot_targets
 from tests.instances import DTYPES
@@ -132,6 +133,41 @@ def test_more_agop_updates_are_the_oracles():
     assert_close(layer.feature_matrix, matrix, np.float64, "solve")
     expected = oracles.laplace_gram(rows, rows, 2.0) @ weights
     assert_close(layer.machine(stages(layer, x).input), expected, np.float64, "solve")
+
+
+def worse_at_first(factor):
+    """A solver whose weights are off by a factor, and the condition high, in the first update of M alone."""
+    x, _ = problem()
+    first = Laplace(2.0)(unit_rows(x), unit_rows(x))[0, 1]
+
+    def solve(a, targets):
+        found = cholesky_solve(a, targets)
+        is_first = jnp.abs(a[0, 1] - first) < 1e-9
+        weights = jnp.where(is_first, factor, 1.0) * found.weights
+        return found._replace(
+            weights=weights, condition_estimate=jnp.where(is_first, 1e9, found.condition_estimate)
+        )
+
+    return solve
+
+
+def test_the_diagnostics_of_several_updates_are_those_of_the_worst_fit():
+    features = relu_features(jax.random.key(0), 6, 5)
+    core = partial(deep_rfm_layer_core, *problem(), features, kernel=Laplace(2.0), ridge=1e-2, num_iters=3)
+    layer, diagnostics = core(solver=worse_at_first(1 + 1e-7))
+    assert float(diagnostics.fit.condition_estimate) == 1e9
+    assert float(diagnostics.fit.residual) == pytest.approx(1e-7, rel=1e-4)
+    assert np.asarray(diagnostics.fit.column_residuals) == pytest.approx(1e-7, rel=1e-4)
+    assert diagnostics.fit.finite
+    np.testing.assert_allclose(layer.feature_matrix, fit(num_iters=3).feature_matrix, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factor", "reason"), [(1.1, r"a residual of 1\.0e-01"), (np.nan, "no finite weights")]
+)
+def test_the_fit_of_an_earlier_update_may_not_fail(factor, reason):
+    with pytest.raises(FitError, match=f"the fit of the layer failed: {reason}"):
+        fit(num_iters=3, solver=worse_at_first(factor))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -236,6 +236,42 @@ def test_what_cannot_be_solved_is_refused():
         with pytest.raises(ValueError, match="ridge must be positive for conjugate gradients: got 0"):
             fit(ridge=0.0, solver=SMALL)
     with pytest.raises(
-        FitError, match=r"did not converge: a residual of .* after 2 steps of .* or max_steps"
+        FitError, match=r"did not converge: a residual of .* after 2 steps of .* raise the rank, max_steps"
     ):
         fit(ridge=1e-6, solver=dataclasses.replace(SMALL, max_steps=1, max_rounds=2, rank=1))
+
+
+jitted_core = jax.jit(kernel_machine_core, static_argnames="solver")
+
+
+def test_a_tolerance_that_one_output_misses_for_want_of_steps_is_an_error():
+    x, targets = problem()
+    # Of little weight in the residual of all outputs together.
+    targets = targets.at[:, 2].set(1e-7 * np.random.default_rng(0).normal(size=len(x)))
+    few = dataclasses.replace(SMALL, rank=1, max_steps=16, max_rounds=1)
+    _, diagnostics = jitted_core(Laplace(BANDWIDTH), x, targets, RIDGE, few)
+    columns = np.asarray(diagnostics.column_residuals)
+    assert float(diagnostics.residual) < 1e-8
+    assert 1e-9 < columns[2] == columns.max()
+    message = rf"residual of {columns[2]:.1e} of output 2, above the tolerance of 1.0e-12, after 16 steps"
+    with pytest.raises(FitError, match=message):
+        fit_kernel_machine(Laplace(BANDWIDTH), x, targets, ridge=RIDGE, solver=few)
+    fit_kernel_machine(
+        Laplace(BANDWIDTH), x, targets, ridge=RIDGE, solver=dataclasses.replace(few, max_steps=100)
+    )
+
+
+@pytest.mark.parametrize(("dtype", "ridge"), [(np.float64, 1e-6), (np.float32, 1e-2)])
+def test_a_tolerance_that_rounding_keeps_out_of_reach_is_no_error(dtype, ridge):
+    x, targets = problem(dtype=dtype)
+    # Collapsed classes: the weights are large, and so is what rounding leaves over.
+    x = x * 1e-3 + jnp.asarray(np.eye(4, 5)[np.arange(len(x)) % 4], dtype)
+    targets = targets.at[:, 0].set(np.random.default_rng(0).normal(size=len(x)).astype(dtype))
+    asked = dataclasses.replace(SMALL, tolerance=1e-15, rank=16)
+    core = partial(jitted_core, Laplace(BANDWIDTH), x, targets, ridge)
+    _, diagnostics = core(asked)
+    assert float(jnp.max(diagnostics.column_residuals)) > 1e-13
+    np.testing.assert_array_equal(diagnostics.excess_residuals, 0)
+    fit_kernel_machine(Laplace(BANDWIDTH), x, targets, ridge=ridge, solver=asked)
+    _, stopped = core(dataclasses.replace(asked, max_steps=1, max_rounds=1))
+    assert float(jnp.max(stopped.excess_residuals)) > 0

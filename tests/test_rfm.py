@@ -25,7 +25,7 @@ from dnc_jax import (
     rfm_iterates,
 )
 from dnc_jax.agop import kernel_agop_core
-from dnc_jax.machine import is_solved
+from dnc_jax.diagnostics import is_solved
 from dnc_jax.rfm import rfm_core
 from dnc_jax.rfm_steps import Recipe, Regression, first_feature
 from dnc_jax.solvers import quick_cholesky_solve

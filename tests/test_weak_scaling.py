@@ -64,6 +64,7 @@ def test_a_layer_holds_and_sends_on_each_device_what_is_predicted(tmp_path, caps
     assert (row["num_rows"], row["num_devices"], row["steps"] > 1) == (96, 4, True)
     # 8 blocks of 12 rows, of which each device has two with 5 tiles.
     assert row["tiles_mib"] == 2 * 5 * 12**2 * 8 / 2**20 < row["held_mib"]
+    assert 0.3 < row["held_over_predicted"] < 3
     assert 0 < row["matrix_difference"] < 1e-8
     for part in weak_scaling.PARTS:
         # What is left are scalars and norms.
@@ -79,7 +80,9 @@ def test_devices_are_forced_only_where_nobody_said_how_many(monkeypatch):
     assert weak_scaling.os.environ["XLA_FLAGS"] == expected
 
 
-@pytest.mark.parametrize(("count", "message"), [(0, "at least 1: got 0"), (99, "at most 8, which there are")])
+@pytest.mark.parametrize(
+    ("count", "message"), [(0, "at least 1: got '0'"), (99, "at most 8, which there are")]
+)
 def test_devices_that_cannot_be_had_are_refused(count, message, capsys):
     with pytest.raises(SystemExit):
         weak_scaling.main([f"--num_devices={count}"])

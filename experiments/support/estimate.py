@@ -13,6 +13,7 @@ from dnc_jax.cost import CG_STEPS, LayerMethod, LayerSize, layer_cost
 from dnc_jax.matrix_free import ConjugateGradients, Keep
 from dnc_jax.matrix_free.solve import kept_bytes
 from dnc_jax.solvers import cholesky_solve
+from experiments.support import floor
 
 # Measured: what the runtime and its compiled programs hold whatever the sizes.
 BASE_BYTES = 700 * 2**20
@@ -36,13 +37,23 @@ class Matrix(NamedTuple):
     num_bytes: int
 
 
-def peak_bytes(size: LayerSize, itemsize: int, method: LayerMethod = BY_CHOLESKY, num_in_one: int = 1) -> int:
+def peak_bytes(
+    size: LayerSize,
+    itemsize: int,
+    method: LayerMethod = BY_CHOLESKY,
+    num_in_one: int = 1,
+    *,
+    has_twin: bool = False,
+) -> int:
     """Returns the largest memory that one layer needs at once, data and runtime included.
 
     Args:
         num_in_one: How many of the devices have this memory in common, as forced devices of a CPU do.
+        has_twin: Whether a twin is fitted after the layer, whose data, M and M^(1/2) are there all along.
     """
-    return BASE_BYTES + num_in_one * layer_cost(size, itemsize, method).bytes.peak
+    held = layer_cost(size, itemsize, method).bytes
+    of_twin = held.data + 2 * itemsize * size.in_dim**2 if has_twin else 0
+    return BASE_BYTES + num_in_one * (held.peak + of_twin)
 
 
 def run_seconds(
@@ -74,14 +85,15 @@ def cost(
     free: int,
     method: LayerMethod = BY_CHOLESKY,
     *,
-    has_cg: bool = False,
+    is_deep: bool = False,
     num_in_one: int = 1,
 ) -> str:
     """Returns two lines, on the memory and on the time of a run; size is that of its first layer.
 
     Args:
         free: Bytes free on the fullest device.
-        has_cg: Whether the command has --solver=cg and --cg-keep, so that they may be suggested.
+        is_deep: Whether the command is deep_rfm, which fits a twin in float32, and has --solver=cg, --cg-keep
+            and --devices, so that they may be suggested.
         num_in_one: How many devices have these bytes in common.
 
     Raises:
@@ -90,8 +102,9 @@ def cost(
     later = dataclasses.replace(size, in_dim=size.width)
     sizes = [size] + [later] * (depth - 1)
 
-    def needed(size: LayerSize, itemsize: int = dtype.itemsize, method: LayerMethod = method) -> int:
-        return peak_bytes(size, itemsize, method, num_in_one)
+    def needed(size: LayerSize) -> int:
+        has_twin = is_deep and floor.has_twin(dtype)
+        return peak_bytes(size, dtype.itemsize, method, num_in_one, has_twin=has_twin)
 
     largest = max(sizes, key=needed)
     took = f"time: about {duration(run_seconds(sizes, num_runs, dtype, method))}"
@@ -103,7 +116,7 @@ def cost(
         dtype,
         free,
         took,
-        lambda: what_fits(sizes[:2], dtype.itemsize, method, free, has_cg=has_cg, num_in_one=num_in_one),
+        lambda: what_fits(sizes[:2], dtype.itemsize, method, free, is_deep=is_deep, num_in_one=num_in_one),
         on_devices(method.num_devices, num_in_one),
     )
 
@@ -153,22 +166,32 @@ def what_fits(
     method: LayerMethod,
     free: int,
     *,
-    has_cg: bool,
+    is_deep: bool,
     num_in_one: int,
 ) -> list[str]:
     """Returns changes of options that each make a run of layers of these sizes fit."""
 
-    def needed(num_train: int | None = None, itemsize: int = itemsize, method: LayerMethod = method) -> int:
+    def needed(
+        num_train: int | None = None,
+        itemsize: int = itemsize,
+        method: LayerMethod = method,
+        num_in_one: int = num_in_one,
+    ) -> int:
         changed = sizes if num_train is None else [dataclasses.replace(s, num_train=num_train) for s in sizes]
-        return max(peak_bytes(size, itemsize, method, num_in_one) for size in changed)
+        has_twin = is_deep and itemsize == SINGLE_ITEMSIZE
+        return max(peak_bytes(size, itemsize, method, num_in_one, has_twin=has_twin) for size in changed)
 
     # Mixed precision is of Cholesky alone.
     whole = dataclasses.replace(method, solver=cholesky_solve, mixed=False) if method.mixed else method
     also = " and --precision=float64" if method.mixed else ""
     ways = []
-    for flag, solver in _lighter_solvers(method) if has_cg else ():
+    for flag, solver in _lighter_solvers(method) if is_deep else ():
         if not ways and needed(method=dataclasses.replace(whole, solver=solver)) <= free:
             ways.append(flag + also)
+    # Of several processes each must keep a device.
+    alone, is_one_process = dataclasses.replace(method, num_devices=1), num_in_one == method.num_devices > 1
+    if is_deep and is_one_process and needed(method=alone, num_in_one=1) <= free:
+        ways.insert(0, "--devices=1")
     first = sizes[0]
     fewer = largest_fitting(needed, first.num_train, free)
     fewer -= fewer % method.num_devices

@@ -5,6 +5,7 @@ from typing import Literal
 from dnc_jax.matrix_free import ConjugateGradients, Keep, check_solver
 from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import Solver, cholesky_solve, eigh_solve
+from experiments.support.options import check_sizes
 
 SolverName = Literal["cholesky", "eigh", "cg"]
 SOLVERS: dict[str, Solver] = {"cholesky": cholesky_solve, "eigh": eigh_solve}
@@ -35,6 +36,10 @@ def solver_of(
             flags = ", ".join(f"--cg-{key}={value}" for key, value in given.items())
             raise ValueError(f"{flags} needs --solver=cg: got --solver={name}")
         return mixed_cholesky_solve if mixed else SOLVERS[name]
+    if rank is not None:
+        check_sizes(cg_rank=rank)
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise ValueError(f"--cg-tolerance must lie between 0 and 1: got {tolerance}")
     solver = ConjugateGradients(**given)
     check_solver(solver, ridge)
     return solver

@@ -45,7 +45,8 @@ def test_an_agop_at_drawn_points_says_its_error(by_cholesky, tmp_path, solver):
     [
         ({"cg_rank": 9}, r"--cg-rank=9 needs --solver=cg: got --solver=cholesky"),
         ({"solver": "eigh", "cg_keep": "nothing"}, r"--cg-keep=nothing needs --solver=cg: got --solver=eigh"),
-        ({"solver": "cg", "cg_tolerance": 2.0}, r"tolerance must lie between 0 and 1: got 2.0"),
+        ({"solver": "cg", "cg_tolerance": 2.0}, r"^--cg-tolerance must lie between 0 and 1: got 2.0"),
+        ({"solver": "cg", "cg_rank": 0}, r"^--cg-rank must be at least 1: got 0"),
         ({"solver": "cg", "ridge": 0.0}, r"ridge must be positive for conjugate gradients: got 0"),
         ({"agop_size": 1000}, r"agop_size must lie in 2..96, the number of rows: got 1000"),
     ],

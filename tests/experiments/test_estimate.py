@@ -41,7 +41,7 @@ def test_a_run_that_does_not_fit_names_the_matrix_what_is_free_and_what_would_fi
         match=r"^not enough memory: K needs 9\.1 GiB in float64 and the run about \d+\.\d GiB at once, "
         r"14\.1 GiB are free: use --solver=cg or --num-train=\d+\ntime: about \d+ minutes$",
     ):
-        estimate.cost(SIZE, 2, 1, DOUBLE, int(14.1 * GIB), has_cg=True)
+        estimate.cost(SIZE, 2, 1, DOUBLE, int(14.1 * GIB), is_deep=True)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_other_solvers_are_suggested_where_they_fit_and_can_be_had():
 
     by_cg = LayerMethod(ConjugateGradients())
     rounded, nothing = (LayerMethod(ConjugateGradients(keep=keep)) for keep in ("float32", "nothing"))
-    assert "use --solver=cg or --num-train" in said(needed(by_cg) + 0.01, has_cg=True)
+    assert "use --solver=cg or --num-train" in said(needed(by_cg) + 0.01, is_deep=True)
     assert "--solver" not in said(needed(by_cg) + 0.01)
-    assert "use --solver=cg with --cg-keep=float32 or" in said(needed(rounded) + 0.01, has_cg=True)
-    assert "use --solver=cg with --cg-keep=nothing or" in said(needed(rounded) - 0.01, has_cg=True)
-    assert "--solver" not in said(needed(nothing) - 0.01, has_cg=True)
-    assert "use --cg-keep=float32 or" in said(needed(rounded) + 0.01, method=by_cg, has_cg=True)
-    assert "use --cg-keep=nothing or" in said(needed(rounded) - 0.01, method=by_cg, has_cg=True)
-    assert "--cg-keep" not in said(needed(nothing) - 0.01, method=rounded, has_cg=True)
+    assert "use --solver=cg with --cg-keep=float32 or" in said(needed(rounded) + 0.01, is_deep=True)
+    assert "use --solver=cg with --cg-keep=nothing or" in said(needed(rounded) - 0.01, is_deep=True)
+    assert "--solver" not in said(needed(nothing) - 0.01, is_deep=True)
+    assert "use --cg-keep=float32 or" in said(needed(rounded) + 0.01, method=by_cg, is_deep=True)
+    assert "use --cg-keep=nothing or" in said(needed(rounded) - 0.01, method=by_cg, is_deep=True)
+    assert "--cg-keep" not in said(needed(nothing) - 0.01, method=rounded, is_deep=True)
 
 
 def test_float32_is_suggested_where_it_suffices_and_is_not_had_already():
@@ -109,9 +109,36 @@ def test_on_a_mesh_the_memory_is_that_of_each_device_or_of_all_that_have_it_in_c
         text = said(1000, method=method, num_in_one=num_in_one)
         kept = f"what is kept of K on each: {estimate.in_words(kept_bytes(5000, 7, method.solver, 8))}"
         assert text.startswith(f"memory: about {needed} at once on {where} ({kept}), 1000.0 GiB free")
-        text = said(free, method=method, num_in_one=num_in_one, has_cg=True)
-        assert f"about {needed} at once on {where}, {free:.1f} GiB are free: use --cg-keep=float32 or" in text
+        text = said(free, method=method, num_in_one=num_in_one, is_deep=True)
+        ways = "--devices=1 or --cg-keep=float32 or" if num_in_one > 1 else "--cg-keep=float32 or"
+        assert f"about {needed} at once on {where}, {free:.1f} GiB are free: use {ways}" in text
         assert int(re.search(r"--num-train=(\d+)", text)[1]) % 7 == 0
+
+
+@pytest.mark.parametrize("solver", [LayerMethod().solver, ConjugateGradients()])
+def test_one_device_is_suggested_where_many_have_their_memory_in_common_and_it_fits(solver):
+    alone, shared = LayerMethod(solver), LayerMethod(solver, num_devices=4)
+    later = dataclasses.replace(SIZE, in_dim=SIZE.width)
+    free = max(estimate.peak_bytes(size, 8, alone) for size in (SIZE, later)) / GIB
+    common = {"method": shared, "num_in_one": 4}
+    assert "free: use --devices=1 or" in said(free + 0.01, is_deep=True, **common)
+    assert "--devices" not in said(free - 0.01, is_deep=True, **common)
+    assert "--devices" not in said(free + 0.01, **common)
+    # Two processes of two devices each.
+    assert "--devices" not in said(free + 0.01, is_deep=True, method=shared, num_in_one=2)
+
+
+def test_the_twin_in_float32_is_counted():
+    size = dataclasses.replace(SIZE, num_train=20_000, in_dim=1024)
+    alone, both = (estimate.peak_bytes(size, 4, has_twin=twin) for twin in (False, True))
+    arrays = [(20_000, 1024)] * 2 + [(1000, 1024), (20_000, 10), (20_000, 10)] + [(1024, 1024)] * 4
+    assert both - alone == 4 * sum(n * m for n, m in arrays)
+    of_one, of_both = (said(number / GIB, size, SINGLE, is_deep=True) for number in (alone, both))
+    assert of_one.startswith("not enough")
+    assert of_both.startswith("memory")
+    assert said(alone / GIB, size, SINGLE).startswith("memory")
+    assert "--precision=float32" in said(both / GIB, size, is_deep=True)
+    assert "--precision=float32" not in said(alone / GIB, size, is_deep=True)
 
 
 def test_the_assumed_steps_of_conjugate_gradients_are_told():
