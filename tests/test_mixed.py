@@ -15,7 +15,7 @@ from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
 from dnc_jax.kernels import at_rows
 from dnc_jax.machine import KernelMachine
 from dnc_jax.matrix_free import ConjugateGradients
-from dnc_jax.mixed_agop import estimated_cancellation, grouped_gram, mixed_agop_core
+from dnc_jax.mixed_agop import estimated_cancellation, grouped_gram, groups_of, mixed_agop_core
 from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import cholesky_solve
 from tests import oracles
@@ -90,8 +90,8 @@ def test_the_class_free_form_is_that_of_float64_in_blocks():
 def test_groups_do_not_change_the_gram_but_how_much_it_cancels(kernel):
     x, targets = clouds(1e-3)
     machine = machine_on(x, targets, kernel)
-    by_class, little = grouped_gram(machine, targets)
-    by_chance, much = grouped_gram(machine, jnp.roll(targets, 1, axis=0))
+    by_class, little = grouped_gram(machine, groups_of(x, targets))
+    by_chance, much = grouped_gram(machine, groups_of(x, jnp.roll(targets, 1, axis=0)))
     assert difference(by_class, class_free_gram_at_centers(machine, False)[0]) < SINGLE
     assert difference(by_chance, by_class) < 1e-3
     assert little < 20
@@ -205,3 +205,26 @@ def test_float32_is_refused():
     x, targets = (array.astype(jnp.float32) for array in clouds(0.7))
     with pytest.raises(ValueError, match=r"between float64 and float32: got x in float32; use x in float64"):
         fit(x, targets, mixed=True)
+
+
+def normal_rows(shape, num_classes):
+    x = np.random.default_rng(0).normal(size=shape)
+    return jnp.asarray(x), jnp.asarray(2 * np.eye(num_classes)[np.arange(shape[0]) % num_classes] - 1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-34])
+def test_products_below_the_range_of_float32_are_not_lost(scale):
+    # Entries of Q are below 1e-19 with the narrow kernel, targets of 1e-34 near the least number of float32.
+    x, targets = normal_rows((200, 400), 10) if scale == 1 else clouds(1e-3)
+    kernel = Gaussian(0.12) if scale == 1 else Laplace(2.0)
+    (found, _), (whole, _) = (fit(x, targets * scale, mixed=mixed, kernel=kernel) for mixed in (True, False))
+    assert difference(found.feature_matrix, whole.feature_matrix) < SINGLE
+
+
+def test_gradients_that_cancel_more_than_float32_stands_are_those_of_float64():
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=(4, 20))
+    x = jnp.asarray(means[np.arange(300) % 4] + 0.01 * rng.normal(size=(300, 20)))
+    targets = jnp.asarray(1 + rng.random(size=(300, 1)))
+    (found, _), (whole, _) = (fit(x, targets, mixed=mixed) for mixed in (True, False))
+    assert difference(found.feature_matrix, whole.feature_matrix) < 1e-6
