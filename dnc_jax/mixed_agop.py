@@ -27,21 +27,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
-from dnc_jax.agop_cost import grouped_outputs_at_once, mixed_class_free_is_cheaper
-from dnc_jax.class_free import class_free_gram_at_centers
+from dnc_jax.agop_cost import class_free_is_cheaper_than_grouped, grouped_outputs_at_once
 from dnc_jax.kernels import RadialAt
 from dnc_jax.linalg import lost_in_products, matmul, scaled_to_single, symmetric_product
 from dnc_jax.machine import KernelMachine
 
 SINGLE = jnp.float32
-# Cancellations up to which the forms are taken, the class-free one by the estimate that comes before it.
-MAX_CLASS_FREE, MAX_GROUPED = 8.0, 100.0
+# Cancellation up to which the class-free form is taken, by the estimate that comes before it.
+MAX_CLASS_FREE = 4.0
 NUM_PROBES = 8
-# Share of what M tells apart that its rounding may be.
-SPECTRUM_TOLERANCE = 1e-7
-# Measured on images: rounding of small eigenvalues of M in the class-free form, as a share of the largest, is
-# 5e-10 = 0.004 eps. More would cut off eigenvalues that count.
-CLASS_FREE_UNITS = 0.02
+TOLERANCE = 3e-7
 
 
 class Groups(NamedTuple):
@@ -64,27 +59,19 @@ class _Form(NamedTuple):
 def mixed_agop_core(
     machine: KernelMachine, targets: Float[Array, "n c"]
 ) -> tuple[Float[Array, "d d"], AGOPDiagnostics]:
-    """Returns `kernel_agop_core` of a machine at its centers, in float32 where the answer survives that.
+    """Returns `kernel_agop_core` of a machine at its centers, of gradients in float32 where that is good.
 
     The machine is in float64, its kernel at the rows of its centers. The cancellation is that of the form
     that was taken.
     """
     num_rows, in_dim = machine.centers.shape
-    eps = float(jnp.finfo(SINGLE).eps)
-    groups = groups_of(machine.centers, targets)
-
-    def class_free() -> _Form:
-        gram, cancellation = class_free_gram_at_centers(_centered(machine), False, is_mixed=True)
-        rounding = CLASS_FREE_UNITS * eps * cancellation
-        is_good = (cancellation >= 1) & (cancellation <= 2 * MAX_CLASS_FREE)
-        is_good = is_good & _keeps_what_counts(gram, rounding, machine.centers, groups)
-        return _Form(gram, AGOPDiagnostics(cancellation, jnp.zeros((), bool), rounding), is_good)
+    num_outputs = machine.weights.shape[1]
 
     def grouped() -> _Form:
+        groups = groups_of(machine.centers, targets)
         gram, cancellation = grouped_gram(machine, groups)
-        rounding = eps**2 * cancellation
-        is_good = cancellation <= MAX_GROUPED
-        is_good = is_good & _keeps_what_counts(gram, rounding, machine.centers, groups)
+        rounding = float(jnp.finfo(SINGLE).eps) ** 2 * cancellation
+        is_good = _changes_little(gram, rounding / (num_rows * num_outputs), machine.centers, groups)
         return _Form(gram, AGOPDiagnostics(cancellation, jnp.ones((), bool), rounding), is_good)
 
     def double() -> _Form:
@@ -92,47 +79,45 @@ def mixed_agop_core(
         no_rounding = jnp.zeros_like(diagnostics.cancellation)
         return _Form(gram, diagnostics._replace(float32_rounding=no_rounding), jnp.ones((), bool))
 
-    if mixed_class_free_is_cheaper(num_rows, in_dim, machine.weights.shape[1]):
+    if class_free_is_cheaper_than_grouped(num_rows, in_dim, num_outputs):
         none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(grouped))
-        is_worth_it = estimated_cancellation(machine) <= MAX_CLASS_FREE
-        first = jax.lax.cond(is_worth_it, class_free, lambda: none)
-        form = jax.lax.cond(first.is_good, lambda: first, grouped)
+        form = jax.lax.cond(estimated_cancellation(machine) <= MAX_CLASS_FREE, lambda: none, grouped)
     else:
         form = grouped()
     form = jax.lax.cond(form.is_good, lambda: form, double)
     return form.gram, form.diagnostics
 
 
-def _keeps_what_counts(
-    gram: Float[Array, "d d"], rounding: Float[Array, ""], x: Float[Array, "n d"], groups: Groups
+def _changes_little(
+    gram: Float[Array, "d d"], variance: Float[Array, ""], x: Float[Array, "n d"], groups: Groups
 ) -> Bool[Array, ""]:
-    """Returns whether eigenvalues at the rounding of M are small beside all that M tells apart.
+    """Returns whether distances by M are known to `TOLERANCE`, given the rounding of one gradient in n c.
 
-    The root of M cuts what is below rounding times its largest eigenvalue, here |M| of Frobenius, and is as
-    unsure of it. Whatever is cut, x M x^T loses at most that times |x|^2: it must be small beside the sum
-    over rows, over rows beyond the means of their groups, and beside each of the k - 1 directions in which
-    means differ, eigenvalues of (means M means^T).
+    x M x^T is |G x|^2 / n, and rounding of G is independent in its n c rows: what it adds is 2 (G x).(dG x),
+    of relative size |dG x| / (|G x| sqrt(n c)), |dG x| at most |dG| |x|. Beside that, the root of M cuts
+    eigenvalues at the rounding |dG|^2. So |x|^2 |M| times the variance must be small beside x M x^T, summed
+    over rows, over rows beyond the means of their groups, and in each of the k - 1 directions in which means
+    differ, eigenvalues of (means M means^T).
     """
     scaled = gram / jnp.max(jnp.diagonal(gram))
-    cut = rounding * jnp.sqrt(jnp.sum(scaled * scaled)) / SPECTRUM_TOLERANCE
-    is_kept = jnp.ones((), bool)
+    unseen = variance * jnp.sqrt(jnp.sum(scaled * scaled)) / TOLERANCE**2
+    is_small = jnp.ones((), bool)
     for rows in (x, groups.beyond):
-        is_kept = is_kept & (cut * jnp.sum(rows * rows) <= jnp.sum(matmul(rows, scaled) * rows))
+        is_small = is_small & (unseen * jnp.sum(rows * rows) <= jnp.sum(matmul(rows, scaled) * rows))
     apart = jnp.linalg.eigvalsh(matmul(groups.means, matmul(scaled, groups.means.T)))
     num_apart = jnp.minimum(jnp.sum(jnp.any(groups.is_in > 0, axis=0)) - 1, x.shape[1])
     least = jnp.where(num_apart > 0, apart[len(apart) - num_apart], jnp.inf)
-    return is_kept & (cut * jnp.max(jnp.sum(groups.means**2, axis=1)) <= least)
+    return is_small & (unseen * jnp.max(jnp.sum(groups.means**2, axis=1)) <= least)
 
 
 def estimated_cancellation(machine: KernelMachine) -> Float[Array, ""]:
-    """Returns the cancellation of the class-free form at the centers, about their mean, before it is taken.
+    """Returns the cancellation of the class-free form at the centers before it is taken.
 
     1 + 4 max(-A.B, 0) / |A - B|^2 with A = s x and |A - B|^2 from its products with signs: right within a
     factor of 2 or so.
     """
     x, a, other = machine.centers, machine.weights, _other(machine)
     assert isinstance(machine.kernel, RadialAt)
-    x = x - jnp.mean(x, axis=0)[None]
     signs = jnp.sign(jnp.sin(1.0 + jnp.arange(x.shape[1] * NUM_PROBES, dtype=x.dtype) ** 2))
     seen = matmul(x, signs.reshape(x.shape[1], NUM_PROBES))
     weighted = a[:, :, None] * seen[:, None, :]
@@ -150,8 +135,8 @@ def estimated_cancellation(machine: KernelMachine) -> Float[Array, ""]:
 def grouped_gram(machine: KernelMachine, groups: Groups) -> tuple[Float[Array, "d d"], Float[Array, ""]]:
     """Returns (1/n) sum_c G_c^T G_c of gradients in float32, and the cancellation of their sums.
 
-    Any groups give the same number, with another cancellation, sum over terms of |term|^2 / |G|^2. It is
-    infinite where what is below the range of float32 counts.
+    Any groups give the same number, with another cancellation, sum over terms of |term|^2 / |G|^2 with terms
+    of single points and their sums. It is infinite where what is below the range of float32 counts.
     """
     x, a = machine.centers, machine.weights
     # Symmetric: by the largest of each row.
@@ -174,12 +159,25 @@ def grouped_gram(machine: KernelMachine, groups: Groups) -> tuple[Float[Array, "
         return (total, sizes + size, lost + jnp.sum((unit * of_columns) ** 2)), None
 
     zero = jnp.zeros((), x.dtype)
-    empty = jnp.zeros((x.shape[1], x.shape[1]), x.dtype), zero, zero
+    empty = jnp.zeros((x.shape[1], x.shape[1]), x.dtype), _squares_of_terms(scaled, of_rows, groups, a), zero
     columns = a.T.reshape(-1, grouped_outputs_at_once(x.shape[0], x.shape[1], a.shape[1]), len(x))
     (total, size, lost), _ = jax.lax.scan(add_outputs, empty, columns)
     trace = jnp.trace(total)
     is_in_range = lost <= jnp.finfo(x.dtype).eps ** 2 * trace
     return total / len(x), jnp.where(is_in_range, size / trace, jnp.inf)
+
+
+def _squares_of_terms(
+    scaled: Float[Array, "n n"], of_rows: Float[Array, "n"], groups: Groups, weights: Float[Array, "n c"]
+) -> Float[Array, ""]:
+    """Returns the squares of what single points add to gradients: weights of both signs cancel in sums."""
+    lengths = jnp.sum(groups.beyond**2, axis=1)
+    wide = jnp.concatenate([lengths[:, None], groups.is_in], axis=1)
+    weighted, of_columns = scaled_to_single(jnp.sum(weights * weights, axis=1)[:, None] * wide)
+    sums = matmul(scaled * scaled, weighted).astype(lengths.dtype) * of_columns[None]
+    apart = jnp.sum((groups.means[None] - groups.of_rows[:, None]) ** 2, axis=2)
+    terms = sums[:, 0] + jnp.sum(sums[:, 1:] * (apart + lengths[:, None]), axis=1)
+    return jnp.sum(of_rows**2 * terms)
 
 
 def _gradients(
@@ -211,9 +209,3 @@ def groups_of(x: Float[Array, "n d"], targets: Float[Array, "n c"]) -> Groups:
 def _other(machine: KernelMachine) -> Float[Array, "n n"]:
     assert isinstance(machine.kernel, RadialAt)
     return machine.kernel.gradient_terms(machine.centers, machine.centers)[1]
-
-
-def _centered(machine: KernelMachine) -> KernelMachine:
-    """Returns the machine with its centers about their mean, its distances as they were."""
-    centers = machine.centers - jnp.mean(machine.centers, axis=0)[None]
-    return KernelMachine(machine.kernel, centers, machine.weights)
