@@ -25,8 +25,8 @@ def class_free_is_cheaper(
     return class_free < direct_flops(num_points, in_dim, num_centers, num_outputs)
 
 
-def mixed_class_free_is_cheaper(num_rows: int, in_dim: int, num_outputs: int) -> bool:
-    """Returns whether the class-free form in float32 takes less time than gradients in float32."""
+def class_free_is_cheaper_than_grouped(num_rows: int, in_dim: int, num_outputs: int) -> bool:
+    """Returns whether the class-free form in float64 takes less time than gradients in float32."""
     class_free, grouped = mixed_flops(num_rows, in_dim, num_outputs)
     return class_free < grouped
 
@@ -34,11 +34,11 @@ def mixed_class_free_is_cheaper(num_rows: int, in_dim: int, num_outputs: int) ->
 def mixed_flops(num_rows: int, in_dim: int, num_outputs: int) -> tuple[float, float]:
     """Returns the flops of the class-free form and of `grouped_gram`, as many in float64 as take as long.
 
-    In float32 c 2 n^2 (d + k), k = max(2, c) groups, and in float64 3/4 of c 2 n d^2 for the product of
-    gradients.
+    Of the second in float32 c 2 n^2 (d + k), k = max(2, c) groups, and in float64 3/4 of c 2 n d^2 for the
+    product of gradients.
     """
     n, d, c = num_rows, in_dim, num_outputs
-    class_free = SINGLE_SHARE * NARROW_PRODUCTS * class_free_flops_at_centers(n, d, c)
+    class_free = NARROW_PRODUCTS * class_free_flops_at_centers(n, d, c)
     return class_free, c * n * (SINGLE_SHARE * 2 * n * (d + max(2, c)) + 1.5 * d * d)
 
 

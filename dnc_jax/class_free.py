@@ -23,41 +23,33 @@ from dnc_jax.machine import KernelMachine
 
 # Measured: more blocks save fewer flops than their smaller products cost. An odd number.
 MAX_BLOCKS, MIN_ROWS = 9, 256
-# Rows whose products are summed in float32, where the sum of these is in float64.
-SUMMED_ROWS = 256
 
 
 class _Block(NamedTuple):
-    """Rows from begin on of all that a tile is made of; is_own is 0 for those that another block has too.
-
-    columns of Q, all less one number in mixed precision, and offsets that make up for it in products of them.
-    """
+    """Rows from begin on of all that a tile is made of; is_own is 0 for those that another block has too."""
 
     begin: Int[Array, ""]
     is_own: Float[Array, "s"]
     x: Float[Array, "s d"]
     weights: Float[Array, "s c"]
     sums: Float[Array, "s c"]
-    offsets: Float[Array, "s"]
     columns: Float[Array, "n s"]
 
 
 def class_free_gram_at_centers(
-    machine: KernelMachine, centered: bool, *, is_mixed: bool = False
+    machine: KernelMachine, centered: bool
 ) -> tuple[Float[Array, "d d"], Float[Array, ""]]:
     """Returns (1/n) sum_c G_c^T G_c of a machine with a radial kernel at its centers, and its cancellation.
 
     centered subtracts the mean gradient of each output. The cancellation is that of `AGOPDiagnostics`: with
     A.B = tr X^T (Q * s a^T) X the product of the two parts of the gradients, 1 + 4 max(-A.B, 0) / trace.
-    is_mixed takes Q Q in float32, summed in the dtype of the machine, and all else as it is.
     """
     x, a = machine.centers, machine.weights
     kernel = _at_centers(machine)
     other = kernel.gradient_terms(x, x)[1]
     s = -matmul(other, a)
     num_blocks = num_blocks_of(x.shape[0])
-    columns, offsets = _in_single(other) if is_mixed else (other, jnp.zeros(len(x), x.dtype))
-    block = partial(_block, num_blocks, columns, (x, a, s, offsets))
+    block = partial(_block, num_blocks, other, (x, a, s))
 
     def add_block(sums: tuple[Array, Array], index: Int[Array, ""]) -> tuple[tuple[Array, Array], None]:
         rows = block(index)
@@ -65,8 +57,7 @@ def class_free_gram_at_centers(
         def add_tile(sums: tuple[Array, Array], step: Int[Array, ""]) -> tuple[tuple[Array, Array], None]:
             columns = block((index + step) % num_blocks)
             crossed = _tile(other, rows, columns) * _crossed_weights(rows, columns)
-            entries = _entries(rows, columns) if is_mixed else matmul(rows.columns.T, columns.columns)
-            entries = entries * matmul(rows.weights, columns.weights.T)
+            entries = matmul(rows.columns.T, columns.columns) * matmul(rows.weights, columns.weights.T)
             # A tile stands for its mirror image too, but for one on the diagonal.
             share = jnp.where(step == 0, 0.5, 1.0).astype(x.dtype)
             share = share * rows.is_own[:, None] * columns.is_own[None, :]
@@ -88,16 +79,6 @@ def class_free_gram_at_centers(
     return total / x.shape[0], 1 + 4 * jnp.maximum(-across, 0.0) / jnp.trace(total)
 
 
-def _in_single(other: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, "n"]]:
-    """Returns Q - q in float32, q the mean of Q, and o: (Q Q)_ij is that of Q - q, and o_i + o_j.
-
-    Measured on images: products of Q - q are eight times as exact in float32.
-    """
-    mean = jnp.mean(other)
-    offsets = mean * (jnp.sum(other, axis=1) - other.shape[0] * mean / 2)
-    return (other - mean).astype(jnp.float32), offsets
-
-
 def num_blocks_of(num_rows: int) -> int:
     """Returns the number of blocks, odd."""
     most = max(1, min(MAX_BLOCKS, num_rows // MIN_ROWS))
@@ -107,17 +88,17 @@ def num_blocks_of(num_rows: int) -> int:
 def _block(
     num_blocks: int,
     other: Float[Array, "n n"],
-    of_rows: tuple[Float[Array, "n d"], Float[Array, "n c"], Float[Array, "n c"], Float[Array, "n"]],
+    of_rows: tuple[Float[Array, "n d"], Float[Array, "n c"], Float[Array, "n c"]],
     index: Int[Array, ""],
 ) -> _Block:
-    num_rows, dtype = other.shape[0], of_rows[0].dtype
+    num_rows = other.shape[0]
     size = -(-num_rows // num_blocks)
     # The last block is as long as the others, and begins within the one before.
     begin = jnp.minimum(index * size, num_rows - size)
-    is_own = (begin + jnp.arange(size) >= index * size).astype(dtype)
-    x, weights, sums, offsets = (jax.lax.dynamic_slice_in_dim(array, begin, size) for array in of_rows)
+    is_own = (begin + jnp.arange(size) >= index * size).astype(other.dtype)
+    x, weights, sums = (jax.lax.dynamic_slice_in_dim(array, begin, size) for array in of_rows)
     columns = jax.lax.dynamic_slice_in_dim(other, begin, size, axis=1)
-    return _Block(begin, is_own, x, weights, sums, offsets, columns)
+    return _Block(begin, is_own, x, weights, sums, columns)
 
 
 def _at_centers(machine: KernelMachine) -> RadialAt:
@@ -131,24 +112,6 @@ def _at_centers(machine: KernelMachine) -> RadialAt:
 def _tile(matrix: Float[Array, "n n"], rows: _Block, columns: _Block) -> Float[Array, "s s"]:
     size = len(rows.is_own)
     return jax.lax.dynamic_slice(matrix, (rows.begin, columns.begin), (size, size))
-
-
-def _entries(rows: _Block, columns: _Block) -> Float[Array, "s s"]:
-    """Returns entries of Q Q from products of few rows in float32, which are summed in float64."""
-    num_rows = rows.columns.shape[0]
-    num_sums = max(1, num_rows // SUMMED_ROWS)
-    size = num_rows // num_sums
-
-    def product(begin: Int[Array, ""] | int, size: int) -> Float[Array, "s s"]:
-        left, right = (jax.lax.dynamic_slice_in_dim(block.columns, begin, size) for block in (rows, columns))
-        return matmul(left.T, right).astype(rows.x.dtype)
-
-    def add(total: Float[Array, "s s"], index: Int[Array, ""]) -> tuple[Float[Array, "s s"], None]:
-        return total + product(index * size, size), None
-
-    start = product(num_sums * size, num_rows - num_sums * size)
-    total, _ = jax.lax.scan(add, start, jnp.arange(num_sums))
-    return total + rows.offsets[:, None] + columns.offsets[None, :]
 
 
 def _crossed_weights(rows: _Block, columns: _Block) -> Float[Array, "s s"]:

@@ -118,6 +118,26 @@ def symmetric_product(a: Float[Array, "n d"]) -> Float[Array, "d d"]:
     return jnp.block([[symmetric_product(left), corner], [corner.T, symmetric_product(right)]])
 
 
+def scaled_to_single(
+    matrix: Float[Array, "n *shape"],
+) -> tuple[Float[Array, "n *shape"], Float[Array, "*shape"]]:
+    """Returns the matrix in float32, each column divided by its largest magnitude, and these magnitudes.
+
+    Without that, what is below 1e-38 would be lost however small all the others are.
+    """
+    largest = jnp.max(jnp.abs(matrix), axis=0)
+    scales = jnp.where(largest > 0, largest, 1.0)
+    return (matrix / scales[None]).astype(jnp.float32), scales
+
+
+def lost_in_products(num_summed: int) -> float:
+    """Returns a bound of what a sum of products of numbers up to 1 loses to the range of float32.
+
+    What is below the least normal number may be flushed to 0, in either factor and in their product.
+    """
+    return 3 * num_summed * float(jnp.finfo(jnp.float32).tiny)
+
+
 def mean_rows(a: Float[Array, "n *shape"]) -> Float[Array, "*shape"]:
     """Returns the mean over the first axis, corrected by the mean of what it leaves over.
 

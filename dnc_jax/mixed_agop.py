@@ -15,34 +15,31 @@ tighter. So one product of Q, with [a r, a 1_g] of each output, is in float32. G
 error of eps in G is one of eps^2 in eigenvalues of M along which G has nothing, whose roots are what the next
 layer receives; by a product in float32 it would be eps.
 
-Measured on 1000 images of Fashion-MNIST, 12 layers of width 1024, ridge 1e-3: all 12 are in float32, the
-first 4 class-free. One layer moves NC1 and NC2 by 1e-7, which grows from layer to layer: at all three stages
-they are within 2e-6 of float64 after 3 layers, 1e-4 after 8 and 6e-4 after 12.
+Where gradients cancel more than 100 times, numbers outside the range of float32 count, or eigenvalues of M
+near its rounding matter to distances within or between groups, float64 takes over: on 200 images of
+Fashion-MNIST, all of Gaussian kernels of bandwidth 0.025 to 0.07 at ridge 1e-3.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dnc_jax.agop import AGOPDiagnostics, kernel_agop_core
-from dnc_jax.agop_cost import grouped_outputs_at_once, mixed_class_free_is_cheaper
-from dnc_jax.class_free import class_free_gram_at_centers
+from dnc_jax.agop_cost import class_free_is_cheaper_than_grouped, grouped_outputs_at_once
 from dnc_jax.kernels import RadialAt
-from dnc_jax.linalg import matmul, symmetric_product
+from dnc_jax.linalg import lost_in_products, matmul, scaled_to_single, symmetric_product
 from dnc_jax.machine import KernelMachine
 
 SINGLE = jnp.float32
-# Cancellations up to which the forms are taken, the class-free one by the estimate that comes before it.
-MAX_CLASS_FREE, MAX_GROUPED = 8.0, 1e4
+# Cancellation up to which the class-free form is taken, by the estimate that comes before it.
+MAX_CLASS_FREE = 4.0
 NUM_PROBES = 8
-# Measured on images: rounding of small eigenvalues of M in the class-free form, as a share of the largest, is
-# 5e-10 = 0.004 eps. More would cut off eigenvalues that count.
-CLASS_FREE_UNITS = 0.02
+TOLERANCE = 3e-7
 
 
-class _Groups(NamedTuple):
+class Groups(NamedTuple):
     """Means of groups about their mean, that of each row's group, rows beyond it, 1 where a row belongs."""
 
     means: Float[Array, "k d"]
@@ -51,50 +48,76 @@ class _Groups(NamedTuple):
     is_in: Float[Array, "n k"]
 
 
+class _Form(NamedTuple):
+    """An AGOP, how it was computed and whether it may be taken."""
+
+    gram: Float[Array, "d d"]
+    diagnostics: AGOPDiagnostics
+    is_good: Bool[Array, ""]
+
+
 def mixed_agop_core(
     machine: KernelMachine, targets: Float[Array, "n c"]
 ) -> tuple[Float[Array, "d d"], AGOPDiagnostics]:
-    """Returns `kernel_agop_core` of a machine at its centers, in float32 unless products cancel too much.
+    """Returns `kernel_agop_core` of a machine at its centers, of gradients in float32 where that is good.
 
     The machine is in float64, its kernel at the rows of its centers. The cancellation is that of the form
     that was taken.
     """
     num_rows, in_dim = machine.centers.shape
-    eps = float(jnp.finfo(SINGLE).eps)
+    num_outputs = machine.weights.shape[1]
 
-    def class_free() -> tuple[Array, Array, Array, Array]:
-        gram, cancellation = class_free_gram_at_centers(_centered(machine), False, is_mixed=True)
-        is_good = (cancellation >= 1) & (cancellation <= 2 * MAX_CLASS_FREE)
-        return gram, cancellation, is_good, CLASS_FREE_UNITS * eps * cancellation
+    def grouped() -> _Form:
+        groups = groups_of(machine.centers, targets)
+        gram, cancellation = grouped_gram(machine, groups)
+        rounding = float(jnp.finfo(SINGLE).eps) ** 2 * cancellation
+        is_good = _changes_little(gram, rounding / (num_rows * num_outputs), machine.centers, groups)
+        return _Form(gram, AGOPDiagnostics(cancellation, jnp.ones((), bool), rounding), is_good)
 
-    def grouped() -> tuple[Array, Array, Array, Array]:
-        gram, cancellation = grouped_gram(machine, targets)
-        return gram, cancellation, cancellation <= MAX_GROUPED, eps**2 * cancellation
-
-    is_class_free = jnp.zeros((), bool)
-    if mixed_class_free_is_cheaper(num_rows, in_dim, machine.weights.shape[1]):
-        is_class_free = estimated_cancellation(machine) <= MAX_CLASS_FREE
-        gram, cancellation, is_single, rounding = jax.lax.cond(is_class_free, class_free, grouped)
-    else:
-        gram, cancellation, is_single, rounding = grouped()
-
-    def double() -> tuple[Array, AGOPDiagnostics]:
+    def double() -> _Form:
         gram, diagnostics = kernel_agop_core(machine)
-        return gram, diagnostics._replace(float32_rounding=jnp.zeros_like(rounding))
+        no_rounding = jnp.zeros_like(diagnostics.cancellation)
+        return _Form(gram, diagnostics._replace(float32_rounding=no_rounding), jnp.ones((), bool))
 
-    single = AGOPDiagnostics(cancellation, ~is_class_free, rounding)
-    return jax.lax.cond(is_single, lambda: (gram, single), double)
+    if class_free_is_cheaper_than_grouped(num_rows, in_dim, num_outputs):
+        none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(grouped))
+        form = jax.lax.cond(estimated_cancellation(machine) <= MAX_CLASS_FREE, lambda: none, grouped)
+    else:
+        form = grouped()
+    form = jax.lax.cond(form.is_good, lambda: form, double)
+    return form.gram, form.diagnostics
+
+
+def _changes_little(
+    gram: Float[Array, "d d"], variance: Float[Array, ""], x: Float[Array, "n d"], groups: Groups
+) -> Bool[Array, ""]:
+    """Returns whether distances by M are known to `TOLERANCE`, given the rounding of one gradient in n c.
+
+    x M x^T is |G x|^2 / n, and rounding of G is independent in its n c rows: what it adds is 2 (G x).(dG x),
+    of relative size |dG x| / (|G x| sqrt(n c)), |dG x| at most |dG| |x|. Beside that, the root of M cuts
+    eigenvalues at the rounding |dG|^2. So |x|^2 |M| times the variance must be small beside x M x^T, summed
+    over rows, over rows beyond the means of their groups, and in each of the k - 1 directions in which means
+    differ, eigenvalues of (means M means^T).
+    """
+    scaled = gram / jnp.max(jnp.diagonal(gram))
+    unseen = variance * jnp.sqrt(jnp.sum(scaled * scaled)) / TOLERANCE**2
+    is_small = jnp.ones((), bool)
+    for rows in (x, groups.beyond):
+        is_small = is_small & (unseen * jnp.sum(rows * rows) <= jnp.sum(matmul(rows, scaled) * rows))
+    apart = jnp.linalg.eigvalsh(matmul(groups.means, matmul(scaled, groups.means.T)))
+    num_apart = jnp.minimum(jnp.sum(jnp.any(groups.is_in > 0, axis=0)) - 1, x.shape[1])
+    least = jnp.where(num_apart > 0, apart[len(apart) - num_apart], jnp.inf)
+    return is_small & (unseen * jnp.max(jnp.sum(groups.means**2, axis=1)) <= least)
 
 
 def estimated_cancellation(machine: KernelMachine) -> Float[Array, ""]:
-    """Returns the cancellation of the class-free form at the centers, about their mean, before it is taken.
+    """Returns the cancellation of the class-free form at the centers before it is taken.
 
     1 + 4 max(-A.B, 0) / |A - B|^2 with A = s x and |A - B|^2 from its products with signs: right within a
     factor of 2 or so.
     """
     x, a, other = machine.centers, machine.weights, _other(machine)
     assert isinstance(machine.kernel, RadialAt)
-    x = x - jnp.mean(x, axis=0)[None]
     signs = jnp.sign(jnp.sin(1.0 + jnp.arange(x.shape[1] * NUM_PROBES, dtype=x.dtype) ** 2))
     seen = matmul(x, signs.reshape(x.shape[1], NUM_PROBES))
     weighted = a[:, :, None] * seen[:, None, :]
@@ -109,35 +132,56 @@ def estimated_cancellation(machine: KernelMachine) -> Float[Array, ""]:
     return 1 + 4 * jnp.maximum(-across, 0.0) / squared_trace
 
 
-def grouped_gram(
-    machine: KernelMachine, targets: Float[Array, "n c"]
-) -> tuple[Float[Array, "d d"], Float[Array, ""]]:
+def grouped_gram(machine: KernelMachine, groups: Groups) -> tuple[Float[Array, "d d"], Float[Array, ""]]:
     """Returns (1/n) sum_c G_c^T G_c of gradients in float32, and the cancellation of their sums.
 
-    The groups are the rows with one largest target, or with a target of one sign where there is one output:
-    any others would give the same number, with another cancellation, sum over terms of |term|^2 / |G|^2.
+    Any groups give the same number, with another cancellation, sum over terms of |term|^2 / |G|^2 with terms
+    of single points and their sums. It is infinite where what is below the range of float32 counts.
     """
     x, a = machine.centers, machine.weights
-    other = _other(machine).astype(SINGLE)
-    groups = _groups(x, targets)
+    # Symmetric: by the largest of each row.
+    scaled, of_rows = scaled_to_single(_other(machine))
+    scaled = scaled.T
     wide = jnp.concatenate([groups.beyond, groups.is_in], axis=1)
+    # What a sum over points is multiplied by on its way to a gradient is at most this.
+    longest = 1 + 4 * jnp.max(jnp.linalg.norm(jnp.concatenate([groups.means, x]), axis=1))
+    unit = lost_in_products(len(x)) * jnp.linalg.norm(of_rows) * longest * wide.shape[1] ** 0.5
 
     def add_outputs(
-        sums: tuple[Array, Array], columns: Float[Array, "b n"]
-    ) -> tuple[tuple[Array, Array], None]:
-        weighted = (columns.T[:, :, None] * wide[:, None, :]).astype(SINGLE)
-        product = matmul(other, weighted.reshape(len(x), -1)).reshape(weighted.shape)
-        gradients, size = _gradients(groups, product.astype(x.dtype))
-        return (sums[0] + symmetric_product(gradients.reshape(-1, x.shape[1])), sums[1] + size), None
+        sums: tuple[Array, Array, Array], columns: Float[Array, "b n"]
+    ) -> tuple[tuple[Array, Array, Array], None]:
+        weighted, of_columns = scaled_to_single(columns.T[:, :, None] * wide[:, None, :])
+        product = matmul(scaled, weighted.reshape(len(x), -1)).reshape(weighted.shape).astype(x.dtype)
+        product = product * of_rows[:, None, None] * of_columns[None]
+        gradients, size = _gradients(groups, product)
+        total, sizes, lost = sums
+        total = total + symmetric_product(gradients.reshape(-1, x.shape[1]))
+        return (total, sizes + size, lost + jnp.sum((unit * of_columns) ** 2)), None
 
-    empty = jnp.zeros((x.shape[1], x.shape[1]), x.dtype), jnp.zeros((), x.dtype)
+    zero = jnp.zeros((), x.dtype)
+    empty = jnp.zeros((x.shape[1], x.shape[1]), x.dtype), _squares_of_terms(scaled, of_rows, groups, a), zero
     columns = a.T.reshape(-1, grouped_outputs_at_once(x.shape[0], x.shape[1], a.shape[1]), len(x))
-    (total, size), _ = jax.lax.scan(add_outputs, empty, columns)
-    return total / len(x), size / jnp.trace(total)
+    (total, size, lost), _ = jax.lax.scan(add_outputs, empty, columns)
+    trace = jnp.trace(total)
+    is_in_range = lost <= jnp.finfo(x.dtype).eps ** 2 * trace
+    return total / len(x), jnp.where(is_in_range, size / trace, jnp.inf)
+
+
+def _squares_of_terms(
+    scaled: Float[Array, "n n"], of_rows: Float[Array, "n"], groups: Groups, weights: Float[Array, "n c"]
+) -> Float[Array, ""]:
+    """Returns the squares of what single points add to gradients: weights of both signs cancel in sums."""
+    lengths = jnp.sum(groups.beyond**2, axis=1)
+    wide = jnp.concatenate([lengths[:, None], groups.is_in], axis=1)
+    weighted, of_columns = scaled_to_single(jnp.sum(weights * weights, axis=1)[:, None] * wide)
+    sums = matmul(scaled * scaled, weighted).astype(lengths.dtype) * of_columns[None]
+    apart = jnp.sum((groups.means[None] - groups.of_rows[:, None]) ** 2, axis=2)
+    terms = sums[:, 0] + jnp.sum(sums[:, 1:] * (apart + lengths[:, None]), axis=1)
+    return jnp.sum(of_rows**2 * terms)
 
 
 def _gradients(
-    groups: _Groups, product: Float[Array, "n b q"]
+    groups: Groups, product: Float[Array, "n b q"]
 ) -> tuple[Float[Array, "n b d"], Float[Array, ""]]:
     """Returns gradients from their sums over points, and the squares of all terms."""
     in_dim = groups.means.shape[1]
@@ -150,22 +194,18 @@ def _gradients(
     return (near - near_own) + (far - far_own), size
 
 
-def _groups(x: Float[Array, "n d"], targets: Float[Array, "n c"]) -> _Groups:
+def groups_of(x: Float[Array, "n d"], targets: Float[Array, "n c"]) -> Groups:
+    """Returns the groups of rows with one largest target, or one sign of it where there is one output."""
     num_groups = max(2, targets.shape[1])
     labels = jnp.argmax(targets, axis=1) if targets.shape[1] > 1 else (targets[:, 0] > 0).astype(jnp.int32)
     is_in = jax.nn.one_hot(labels, num_groups, dtype=x.dtype)
     means = matmul(is_in.T, x) / jnp.maximum(jnp.sum(is_in, axis=0), 1)[:, None]
     beyond = x - means[labels]
-    means = means - jnp.mean(means, axis=0)[None]
-    return _Groups(means, means[labels], beyond, is_in)
+    is_there = jnp.any(is_in > 0, axis=0).astype(x.dtype)[:, None]
+    means = (means - jnp.sum(means, axis=0)[None] / jnp.sum(is_there)) * is_there
+    return Groups(means, means[labels], beyond, is_in)
 
 
 def _other(machine: KernelMachine) -> Float[Array, "n n"]:
     assert isinstance(machine.kernel, RadialAt)
     return machine.kernel.gradient_terms(machine.centers, machine.centers)[1]
-
-
-def _centered(machine: KernelMachine) -> KernelMachine:
-    """Returns the machine with its centers about their mean, its distances as they were."""
-    centers = machine.centers - jnp.mean(machine.centers, axis=0)[None]
-    return KernelMachine(machine.kernel, centers, machine.weights)

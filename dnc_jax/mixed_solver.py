@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array, Bool, Float, Int
 
-from dnc_jax.linalg import matmul
+from dnc_jax.linalg import matmul, scaled_to_single
 from dnc_jax.solvers import Solution, cholesky_factor, cholesky_solve, dominant_vector
 
 # Measured: 4 to 7 corrections at condition numbers of 1e3 to 5e5; one costs n^2 c, a Cholesky factor n^3 / 3.
@@ -71,8 +71,8 @@ def _corrected(
     lengths = jnp.linalg.norm(targets, axis=0)
 
     def correct(state: _State) -> _State:
-        correction = jsl.cho_solve(factor, state.left.astype(factor[0].dtype)).astype(a.dtype)
-        weights = state.weights + correction
+        scaled, scales = scaled_to_single(state.left)
+        weights = state.weights + jsl.cho_solve(factor, scaled).astype(a.dtype) * scales[None]
         left = targets - matmul(a, weights)
         scale = largest * jnp.linalg.norm(weights, axis=0) + lengths
         error = jnp.max(jnp.linalg.norm(left, axis=0) / jnp.where(scale > 0, scale, 1.0))

@@ -48,7 +48,7 @@ ARROWS = {
         "types",
     },
     "agop_streamed": {"agop", "agop_estimates", "machine", "sharing", "linalg"},
-    "mixed_agop": {"agop", "agop_cost", "class_free", "machine", "kernels", "linalg"},
+    "mixed_agop": {"agop", "agop_cost", "machine", "kernels", "linalg"},
     "agop_layers": {"linalg", "chunking", "types"},
     "agop_estimates": {"jacobians", "moments", "linalg", "chunking", "types"},
     "similarity": {"checks", "linalg", "types"},

@@ -9,13 +9,13 @@ import pytest
 
 from dnc_jax import Gaussian, Laplace, Polynomial, deep_rfm_layer_core, fit_deep_rfm, relu_features, unit_rows
 from dnc_jax.agop import kernel_agop_core
-from dnc_jax.agop_cost import grouped_outputs_at_once, mixed_class_free_is_cheaper
+from dnc_jax.agop_cost import class_free_is_cheaper_than_grouped, grouped_outputs_at_once
 from dnc_jax.class_free import class_free_gram_at_centers
 from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
 from dnc_jax.kernels import at_rows
 from dnc_jax.machine import KernelMachine
 from dnc_jax.matrix_free import ConjugateGradients
-from dnc_jax.mixed_agop import estimated_cancellation, grouped_gram, mixed_agop_core
+from dnc_jax.mixed_agop import estimated_cancellation, grouped_gram, groups_of, mixed_agop_core
 from dnc_jax.mixed_solver import mixed_cholesky_solve
 from dnc_jax.solvers import cholesky_solve
 from tests import oracles
@@ -65,33 +65,24 @@ def test_a_layer_is_in_float32_and_the_oracles(spread, num_classes, num_outputs)
     assert {leaf.dtype for leaf in jax.tree.leaves(layer) if hasattr(leaf, "dtype")} == {np.dtype("float64")}
 
 
-def test_the_class_free_form_is_taken_in_float32_where_it_is_cheaper_and_cancels_little():
-    assert mixed_class_free_is_cheaper(80, 40, 10)
-    for spread, is_direct in ((0.7, False), (1e-2, True)):
+def test_the_class_free_form_is_taken_in_float64_where_it_is_cheaper_and_cancels_little():
+    assert class_free_is_cheaper_than_grouped(80, 40, 10)
+    for spread, is_grouped in ((0.7, False), (1e-2, True)):
         x, targets = clouds(spread, num_classes=10, dim=40, size=8)
         found, diagnostics = fit(x, targets, mixed=True)
-        whole, _ = fit(x, targets, mixed=False)
-        assert bool(diagnostics.agop.is_direct) == is_direct
-        assert diagnostics.agop.float32_rounding > 0
-        assert 1e-10 < difference(found.feature_matrix, whole.feature_matrix) < SINGLE
-
-
-def test_the_class_free_form_is_that_of_float64_in_blocks():
-    rng, num_rows = np.random.default_rng(0), 801
-    x = unit_rows(jnp.asarray(rng.normal(size=(num_rows, 8))))
-    machine = KernelMachine(at_rows(Laplace(2.0), x), x, jnp.asarray(rng.normal(size=(num_rows, 4))))
-    expected, cancellation = class_free_gram_at_centers(machine, False)
-    found, same = class_free_gram_at_centers(machine, False, is_mixed=True)
-    assert 1e-12 < difference(found, expected) < 1e-7 * float(cancellation)
-    np.testing.assert_allclose(same, cancellation, rtol=1e-6)
+        whole, expected = fit(x, targets, mixed=False)
+        assert bool(diagnostics.agop.float32_rounding > 0) == is_grouped
+        assert diagnostics.agop.is_direct == expected.agop.is_direct == is_grouped
+        error = difference(found.feature_matrix, whole.feature_matrix)
+        assert 1e-10 < error < SINGLE if is_grouped else error < DOUBLE
 
 
 @pytest.mark.parametrize("kernel", [Laplace(2.0), Gaussian(1.0)])
 def test_groups_do_not_change_the_gram_but_how_much_it_cancels(kernel):
     x, targets = clouds(1e-3)
     machine = machine_on(x, targets, kernel)
-    by_class, little = grouped_gram(machine, targets)
-    by_chance, much = grouped_gram(machine, jnp.roll(targets, 1, axis=0))
+    by_class, little = grouped_gram(machine, groups_of(x, targets))
+    by_chance, much = grouped_gram(machine, groups_of(x, jnp.roll(targets, 1, axis=0)))
     assert difference(by_class, class_free_gram_at_centers(machine, False)[0]) < SINGLE
     assert difference(by_chance, by_class) < 1e-3
     assert little < 20
@@ -205,3 +196,50 @@ def test_float32_is_refused():
     x, targets = (array.astype(jnp.float32) for array in clouds(0.7))
     with pytest.raises(ValueError, match=r"between float64 and float32: got x in float32; use x in float64"):
         fit(x, targets, mixed=True)
+
+
+def normal_rows(shape, num_classes):
+    x = np.random.default_rng(0).normal(size=shape)
+    return jnp.asarray(x), jnp.asarray(2 * np.eye(num_classes)[np.arange(shape[0]) % num_classes] - 1)
+
+
+def test_small_eigenvalues_that_tell_classes_apart_are_those_of_float64():
+    # Points are tens of bandwidths apart: few pairs make up M, and means differ where it is near its rounding.
+    x, targets = clouds(0.7, num_classes=10, dim=20, size=20)
+    machine = machine_on(unit_rows(x), targets, Gaussian(0.05))
+    found, diagnostics = jax.jit(mixed_agop_core)(machine, targets)
+    assert diagnostics.float32_rounding == 0
+    np.testing.assert_array_equal(found, jax.jit(kernel_agop_core)(machine)[0])
+    assert grouped_gram(machine, groups_of(machine.centers, targets))[1] < 10
+
+
+def test_weights_that_cancel_within_classes_count_as_cancellation():
+    x, targets = clouds(1e-3)
+    x = unit_rows(x)
+    machine, groups = machine_on(x, targets, Gaussian(2.0)), groups_of(x, targets)
+    # Neither their sums over classes nor those of points times them tell of these weights.
+    unseen = np.linalg.svd(np.concatenate([groups.is_in, x], axis=1))[0][:, -1:]
+    machine = KernelMachine(machine.kernel, x, machine.weights + 1e4 * unseen)
+    whole = jax.jit(kernel_agop_core)(machine)[0]
+    assert difference(grouped_gram(machine, groups)[0], whole) > 2 * SINGLE
+    found, diagnostics = jax.jit(mixed_agop_core)(machine, targets)
+    assert diagnostics.float32_rounding == 0
+    np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-34])
+def test_products_below_the_range_of_float32_are_not_lost(scale):
+    # Entries of Q are below 1e-19 with the narrow kernel, targets of 1e-34 near the least number of float32.
+    x, targets = normal_rows((200, 400), 10) if scale == 1 else clouds(1e-3)
+    kernel = Gaussian(0.12) if scale == 1 else Laplace(2.0)
+    (found, _), (whole, _) = (fit(x, targets * scale, mixed=mixed, kernel=kernel) for mixed in (True, False))
+    assert difference(found.feature_matrix, whole.feature_matrix) < SINGLE
+
+
+def test_gradients_that_cancel_more_than_float32_stands_are_those_of_float64():
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=(4, 20))
+    x = jnp.asarray(means[np.arange(300) % 4] + 0.01 * rng.normal(size=(300, 20)))
+    targets = jnp.asarray(1 + rng.random(size=(300, 1)))
+    (found, _), (whole, _) = (fit(x, targets, mixed=mixed) for mixed in (True, False))
+    assert difference(found.feature_matrix, whole.feature_matrix) < 1e-6
