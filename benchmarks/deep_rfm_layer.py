@@ -120,6 +120,17 @@ def over_predicted(sizes: Sizes, dtype: str, flops: float, method: LayerMethod) 
     return {"over_predicted": flops / predicted.flops.total, "bytes_over_predicted": over}
 
 
+def all_over_predicted(
+    sizes: Sizes, dtype: str, seconds: Mapping[str, float], rate: float
+) -> dict[str, dict[str, float | None]]:
+    """Returns `over_predicted` of each of our layers that was timed, at a rate of flops per second."""
+    return {
+        name: over_predicted(sizes, dtype, seconds[name] * rate, method)
+        for name, method in METHODS.items()
+        if name in seconds
+    }
+
+
 def differences(ours: tuple[DeepRFMLayer, jax.Array], baseline: Any) -> dict[str, float]:  # noqa: ANN401
     """Returns the relative differences of M and of what the layers pass on."""
     matrix, outputs = (tensor.cpu().numpy() for tensor in (baseline.feature_matrix, baseline.nonlinear))
@@ -167,11 +178,7 @@ def measure(
         print(f"torch is not installed, and the baseline, the released algorithm, is left out: {INSTALL}")
     seconds = timing.medians(layers | {"product": product}, repeats=repeats)
     rate = product_flops / seconds["product"]
-    predicted = {
-        name: over_predicted(sizes, dtype, seconds[name] * rate, method)
-        for name, method in METHODS.items()
-        if name in layers
-    }
+    predicted = all_over_predicted(sizes, dtype, seconds, rate)
     rows = [
         {
             "layer": name,
