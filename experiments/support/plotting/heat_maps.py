@@ -96,6 +96,7 @@ def class_cosine_table(
 def class_means_of_gram(
     gram: Float[np.ndarray, "b b"], class_edges: Num[np.ndarray, "k1"]
 ) -> dict[tuple[int, int], float]:
+    """Returns the mean over each pair of classes that have any block, a pair once."""
     owners = np.searchsorted(class_edges, np.arange(len(gram)) + 0.5, side="right") - 1
     present = np.unique(owners)
     return {

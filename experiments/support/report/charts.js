@@ -54,7 +54,7 @@ function logTicks(low, high) {
   if (last - first >= 2) {
     const every = Math.ceil((last - first + 1) / 7);
     const ticks = [];
-    for (let e = first; e <= last; e += every) ticks.push([10 ** e, power(e)]);
+    for (let e = last; e >= first; e -= every) ticks.push([10 ** e, power(e)]);
     return ticks;
   }
   const ticks = [];

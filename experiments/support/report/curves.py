@@ -13,6 +13,7 @@ MACHINE, NETWORK, MATRIX, WEIGHTS = (("machine",), ("network",), ("feature_matri
 INPUT = ("input",)
 # The points that a metric is of, and the prefix of its name in the records.
 OF_CLASSES = {"training": "", "held-out": "test_"}
+OF_RUN = {"": ""}
 OF_FITS = {"training": "train_", "validation": "validation_", "held-out": "test_"}
 SHARE = "fraction of points"
 
@@ -47,10 +48,12 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     "deep_rfm": (
         NC1,
         NC2,
-        Panel("nc4", "NC4: nearest class mean against machine", NC4_LABEL),
+        Panel("nc4", "NC4: against the nearest class mean", NC4_LABEL),
         ACCURACY._replace(title="Accuracy: kernel machine of the layer"),
         RATIO,
-        Panel("condition_estimate", "Condition number of the kernel matrix", "estimate", MACHINE, True),
+        Panel(
+            "condition_estimate", "Condition number of the kernel matrix", "estimate", MACHINE, True, OF_RUN
+        ),
     ),
     "train_network": (
         NC1,
@@ -58,30 +61,46 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "nc3", "NC3: classifier against class means", "‖Ŵ − M̂‖, at the classifier", INPUT, at_head=True
         ),
-        Panel("nc4", "NC4: nearest class mean against network", NC4_LABEL, INPUT, at_head=True),
+        Panel("nc4", "NC4: against the nearest class mean", NC4_LABEL, INPUT, at_head=True),
         ACCURACY._replace(stages=NETWORK, at_head=True),
         RATIO,
         Panel("loss", "Loss", "loss", NETWORK, True, OF_FITS, at_head=True),
-        Panel("nfa_correlation", "Weights against the AGOP", "Pearson correlation", WEIGHTS),
-        Panel("nfa_correlation_root", "Weights against AGOP^½", "Pearson correlation", WEIGHTS),
+        Panel("nfa_correlation", "Weights against the AGOP", "Pearson correlation", WEIGHTS, False, OF_RUN),
+        Panel(
+            "nfa_correlation_root", "Weights against AGOP^½", "Pearson correlation", WEIGHTS, False, OF_RUN
+        ),
     ),
     "rfm": (
         Panel("r2", "Explained variance", "R²", MACHINE, prefixes=OF_FITS),
         ACCURACY,
         ERROR,
-        Panel("eigenvector_alignment", "Top eigenvectors of M in the true subspace", "mean cos²", MATRIX),
-        Panel("subspace_alignment", "M in the true subspace", "cosine of M and U Uᵀ", MATRIX),
-        Panel("alignment_with_last", "M against the last M", "cosine", MATRIX),
+        Panel(
+            "eigenvector_alignment",
+            "Top eigenvectors of M in the true subspace",
+            "mean cos²",
+            MATRIX,
+            False,
+            OF_RUN,
+        ),
+        Panel("subspace_alignment", "M in the true subspace", "cosine of M and U Uᵀ", MATRIX, False, OF_RUN),
+        Panel("alignment_with_last", "M against the last M", "cosine", MATRIX, False, OF_RUN),
         *(
-            Panel(f"circulant_deviation_{block}", f"Block {name} of M, from circulant", "deviation", MATRIX)
+            Panel(
+                f"circulant_deviation_{block}",
+                f"Block {name} of M, from circulant",
+                "deviation",
+                MATRIX,
+                False,
+                OF_RUN,
+            )
             for block, name in (("first", "A"), ("second", "B"), ("cross", "C"))
         ),
     ),
     "conv_rfm": (
         ACCURACY,
         ERROR,
-        Panel("top_eigenvalue_share", "Largest eigenvalue of M", "share of the trace", MATRIX),
-        Panel("effective_rank", "Effective rank of M", "exp(entropy)", MATRIX),
+        Panel("top_eigenvalue_share", "Largest eigenvalue of M", "share of the trace", MATRIX, False, OF_RUN),
+        Panel("effective_rank", "Effective rank of M", "exp(entropy)", MATRIX, False, OF_RUN),
     ),
 }
 

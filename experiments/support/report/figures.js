@@ -74,7 +74,7 @@ function rotated([x, y, z], { yaw, pitch }) {
 }
 
 function drawSimplex(target, data, angles) {
-  const middle = SIDE / 2, radius = data.points ? 78 : 128;
+  const middle = SIDE / 2, radius = 128;
   target.setAttribute("viewBox", `0 0 ${SIDE} ${SIDE}`);
   target.replaceChildren();
   const place = (point) => {

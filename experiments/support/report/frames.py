@@ -1,4 +1,4 @@
-"""What the slider of a report moves through: the figures of one layer, epoch or iteration of the first seed."""
+"""What the slider of a report moves through: figures of a layer, an epoch or an iteration of the first seed."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Num
 
-from experiments.support.plotting.conv_reading import as_colors
+from experiments.support.plotting.conv_reading import as_colors, sign_note
 from experiments.support.plotting.heat_maps import class_means_of_gram
 from experiments.support.plotting.rfm_matrices import in_cyclic_order, projector, scaled
 from experiments.support.records import Run
 from experiments.support.report.arrays import Arrays, as_text, packed_heat, quantised, relative
-from experiments.support.report.curves import NC1, RATIO, STAGES, View, curve, rounded, rows_at, steps_of
+from experiments.support.report.curves import NC1, NC2, RATIO, STAGES, View, curve, rounded, rows_at, steps_of
 from experiments.support.report.reading import RunRecords
 from experiments.support.rfm_options import cell_name, operation_of
 
@@ -43,6 +43,7 @@ FIGURES = {
         Figure("simplex", "simplex", "Four classes around their simplex"),
         Figure("by_layer", "lines", RATIO.title + ", by layer"),
         Figure("nc1_by_layer", "lines", NC1.title + ", by layer"),
+        Figure("nc2_by_layer", "lines", "NC2: class means against a simplex, by layer"),
         Figure("ansatz_by_layer", "lines", "Weights against the AGOP, by layer"),
     ),
     "rfm": (
@@ -89,9 +90,11 @@ def _of_epoch(run: RunRecords, epoch: int) -> Frame:
     rows, path = rows_at(run.rows, {"epoch": epoch}), Run(run.folder).epoch_arrays(epoch)
     frame: Frame = {"by_layer": _by_layer(rows, RATIO.metric, RATIO.label)}
     frame["nc1_by_layer"] = _by_layer(rows, NC1.metric, NC1.label)
+    frame["nc2_by_layer"] = _by_layer(rows, NC2.metric, NC2.label)
     ansatz = {"AGOP": "nfa_correlation", "AGOP^½": "nfa_correlation_root"}
     places = {name: {"stage": "weights", "metric": metric} for name, metric in ansatz.items()}
-    frame["ansatz_by_layer"] = _lines(rows, places, "Pearson correlation", is_log=False)
+    with_agop = _lines(rows, places, "Pearson correlation", is_log=False)
+    frame["ansatz_by_layer"] = with_agop | {"caption": "blue circles: AGOP; orange squares: AGOP^½"}
     if path.exists():
         arrays = Arrays(path)
         cosines = arrays["cosines", 2]
@@ -100,7 +103,7 @@ def _of_epoch(run: RunRecords, epoch: int) -> Frame:
             "edges": np.linspace(0, min(num_classes, 200), num_classes + 1).tolist()
         }
         others = cosines[~np.eye(num_classes, dtype=bool)]
-        caption = f"between classes {others.mean():.3f} ± {others.std():.3f}; {_ideal(num_classes)}"
+        caption = f"between classes {_minus(others.mean())} ± {others.std():.2f}; {_ideal(num_classes)}"
         frame["heat"] = heat | {"scale": "cosine of class means around their mean", "caption": caption}
         frame["simplex"] = _with_points(arrays)
     return frame
@@ -155,7 +158,7 @@ def _gram(gram: Float[np.ndarray, "b b"], edges: Num[np.ndarray, "k1"]) -> dict[
     within = [mean for (i, j), mean in means.items() if i == j]
     between = [mean for (i, j), mean in means.items() if i != j]
     parts = [f"within a class {np.mean(within):.2f}"]
-    parts += [f"between classes {np.mean(between):.2f}"] if between else []
+    parts += [f"between classes {_minus(float(np.mean(between)))}"] if between else []
     caption = f"{', '.join(parts)} on average; collapsed: 1 and {_minus(-1 / max(len(edges) - 2, 1))}"
     scale = "cosine of centered features"
     return packed_heat(gram) | {"edges": [rounded(e) for e in edges], "scale": scale, "caption": caption}
@@ -172,14 +175,16 @@ def simplex(means: Float[np.ndarray, "k c"]) -> dict[str, Any]:
         f"cosines {_minus(cosines.mean())} ± {cosines.std():.2f} ({_ideal(len(means))}), lengths vary by "
         f"{100 * norms.std() / max(norms.mean(), 1e-300):.0f}%; shown: {part:.0f}% of the spread"
     )
-    return {"means": _three(relative(means[:, :3])), "caption": caption}
+    scale = float(np.linalg.norm(means[:, :3], axis=1).max()) or 1.0
+    return {"means": _three(means[:, :3] / scale), "caption": caption}
 
 
 def _with_points(arrays: Arrays) -> dict[str, Any]:
     means, points = arrays["means", 2], arrays["points", 2]
-    scale = float(np.abs(means).max()) or 1.0
-    # Far points would shrink the simplex out of sight.
-    near = np.clip(points / scale, -3, 3)
+    lengths = np.linalg.norm(points, axis=1)
+    # A few points that lie far out would shrink all others out of sight: they are drawn at the rim.
+    scale = max(float(np.linalg.norm(means, axis=1).max()), float(np.quantile(lengths, 0.95))) or 1.0
+    near = points / np.maximum(scale, lengths / 1.15)[:, None]
     return {
         "means": _three(means / scale),
         "classes": arrays["shown_classes", 1].tolist(),
@@ -217,8 +222,8 @@ def vectors_of(
         "shape": shape if is_image else None,
         "length": vectors.shape[1],
         "vectors": [as_text(quantised(relative(vector))) for vector in vectors],
-        "labels": [f"{number}: {share:.2g}%" for number, share in enumerate(shares, start=1)],
-        "caption": "share of the trace; red and blue are opposite signs",
+        "labels": [f"{number}: {_percent(share)}" for number, share in enumerate(shares, start=1)],
+        "caption": f"share of the trace; {sign_note(shape[2] if shape and is_image else 1)}",
     }
     if is_image and diagonal is not None:
         found["diagonal"] = as_text(quantised(relative(diagonal)))
@@ -250,6 +255,10 @@ def _three(points: Float[np.ndarray, "n c"]) -> list[list[float]]:
 
 def _ideal(num_classes: int) -> str:
     return f"simplex {_minus(-1 / max(num_classes - 1, 1))}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0f}%" if share >= 10 else f"{share:.1f}%" if share >= 0.1 else "< 0.1%"
 
 
 def _minus(value: float) -> str:

@@ -133,7 +133,7 @@ function drawValues() {
     const parts = curves.filter((c) => c.x.includes(step())).map((c) => {
       const i = c.x.indexOf(step()), value = c.mean[i];
       const text = panel.metric === "accuracy" ? `${number(100 * value)}%` : number(value);
-      return `${c.below[i] ? "~" : ""}${text} ${c.points}`;
+      return `${c.below[i] ? "~" : ""}${text} ${c.points}`.trim();
     });
     return parts.length ? [[panel.short, parts.join(", ")]] : [];
   });
@@ -180,7 +180,7 @@ function fillTables() {
     const heads = table.columns.map((text) => html("th", { scope: "col" }, text));
     const rows = table.rows.map((cells) => html("tr", {}, ...cells.map((cell, c) => html(c ? "td" : "th", c ? {} : { scope: "row" }, cell))));
     const grid = html("table", {}, html("thead", {}, html("tr", {}, ...heads)), html("tbody", {}, ...rows));
-    return html("section", { class: "table" }, html("h2", {}, name), html("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, grid));
+    return html("section", { class: isComparison && i === 0 ? "table whole" : "table" }, html("h2", {}, name), html("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, grid));
   }));
 }
 
@@ -203,18 +203,18 @@ function fillLegend() {
   const notes = [`vertical line: the slider's ${report.step}`];
   if (seeds > 1) notes.unshift(`lines: mean of ${seeds} seeds (geometric for NC1); bands: smallest to largest`);
   if (lines.some((line) => line.below.includes(true))) notes.push("hollow, and ~: below the floor of the precision");
-  by("legend").append(html("span", { class: "note" }, notes.join("; ")));
+  by("legend").append(html("span", { class: "note" }, `${notes.join("; ")}. ${report.note}`));
 }
 
-function turnable({ node, target }) {
+function turnable({ node, target }, redraw) {
   target.classList.add("turn");
   target.setAttribute("tabindex", "0");
   const turn = (yaw, pitch) => {
     state.yaw += yaw;
     state.pitch = Math.min(Math.max(state.pitch + pitch, -1.57), 1.57);
-    draw();
+    redraw();
   };
-  const reset = () => { Object.assign(state, START); draw(); };
+  const reset = () => { Object.assign(state, START); redraw(); };
   const moves = { ArrowLeft: ["←", "left", -0.2, 0], ArrowRight: ["→", "right", 0.2, 0], ArrowUp: ["↑", "up", 0, -0.2], ArrowDown: ["↓", "down", 0, 0.2] };
   const bar = html("div", { class: "turns", role: "group", "aria-label": "Turn the class means" });
   for (const [sign, name, ...angles] of Object.values(moves)) {
@@ -267,10 +267,12 @@ function begin() {
   for (const stage of STAGES) by(`stage-${stage}`).addEventListener("change", () => { state.stage = stage; draw(); });
   by("slider").addEventListener("input", () => go(Number(by("slider").value)));
   by("play").addEventListener("click", play);
+  by("figures").classList.toggle("many", report.figures.length > 4);
   for (const figure of report.figures) {
     const parts = card(by("figures"), figure.title, figure.name, () => figureTable(figure));
-    if (figure.kind === "simplex") turnable(parts);
-    drawn.push(() => drawFigure(figure, parts));
+    const redraw = () => drawFigure(figure, parts);
+    if (figure.kind === "simplex") turnable(parts, redraw);
+    drawn.push(redraw);
   }
   for (const panel of report.panels) {
     const parts = card(by("curves"), panel.title, panel.metric, () => curveTable(linesOf(panel), report.step));

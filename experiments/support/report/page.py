@@ -19,7 +19,7 @@ from experiments.support.report.curves import (
     steps_of,
     views_of,
 )
-from experiments.support.report.frames import FIGURES, Frame, frames_of
+from experiments.support.report.frames import FIGURES, frames_of
 from experiments.support.report.reading import RunRecords, differences
 from experiments.support.report.story import names_of, setting_of, story_of, title_of, unfinished
 
@@ -29,6 +29,8 @@ POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
+
+NOTES = {"deep_rfm": "NC3 is not recorded: a layer of Deep RFM has no linear classifier."}
 
 
 def page(runs: Sequence[RunRecords]) -> str:
@@ -55,6 +57,7 @@ def model(runs: Sequence[RunRecords]) -> dict[str, Any]:
     return {
         "title": title_of(runs),
         "step": runs[0].step,
+        "note": NOTES.get(runs[0].command, ""),
         "part": {"train_network": "layer", "rfm": "target"}.get(runs[0].command, ""),
         "figures": [figure._asdict() for figure in FIGURES[runs[0].command]],
         "panels": [_panel(panel) for panel in panels],
@@ -98,7 +101,7 @@ def _curves(run: RunRecords, view: View) -> dict[str, Any]:
     return {panel.metric: curves_of(run, view, panel) for panel in panels_with_points(run)}
 
 
-def _framed(run: RunRecords, view: View) -> dict[str, Frame]:
+def _framed(run: RunRecords, view: View) -> dict[str, Any]:
     """Returns figures by step, and those that are one object at every step once."""
     frames = frames_of(run, view)
     every = list(frames.values())

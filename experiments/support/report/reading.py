@@ -134,7 +134,8 @@ def _config(path: Path) -> dict[str, Any]:
     check_types(config, dict.fromkeys(lists, list), str(path))
     if not config["seeds"] or not all(_is_int(seed) for seed in config["seeds"]):
         raise RecordsError(
-            f"seeds in {path} are malformed: got {config['seeds']!r}, expected whole numbers; correct the record"
+            f"seeds in {path} are malformed: got {config['seeds']!r}, expected whole numbers; "
+            "correct the record"
         )
     number = STEPS[config["command"]][1]
     if number != "num_iters" or number in config:

@@ -1,4 +1,4 @@
-"""What happened in a run, for a report: its name, its setting, how far it is, and the story in two sentences."""
+"""What happened in a run, for a report: its name, its setting, how far it is, its story in sentences."""
 
 from collections.abc import Sequence
 from statistics import mean

@@ -71,7 +71,7 @@ def as_text(value: object) -> str:
 
 
 def _name(curve: dict[str, Any]) -> str:
-    return f"{curve['stage']}, {curve['points']}" if curve["stage"] in STAGES else curve["points"]
+    return f"{curve['stage']}, {curve['points']}" if curve["stage"] in STAGES else curve["points"] or "value"
 
 
 def _at(curve: dict[str, Any], at: int) -> str:
