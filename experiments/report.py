@@ -4,8 +4,8 @@
     python -m experiments.report RUN OTHER_RUN --output=comparison.html
 
 The page is one file that needs no network: a slider goes through layers (of Deep RFM), epochs (of a network)
-or iterations (of an RFM), and moves Gram matrix, class means, spectrum and eigenvectors together. Reads records
-of deep_rfm, train_network, rfm, conv_rfm, and of the trainings of random_labels and etf_head.
+or iterations (of an RFM), and moves Gram matrix, class means, spectrum and eigenvectors together. Reads the
+records of deep_rfm, train_network, rfm, conv_rfm, and of the trainings of random_labels and etf_head.
 """
 
 import dataclasses

@@ -45,7 +45,7 @@ def story_lines(rows: Iterable[Row]) -> list[str]:
 
 
 def over_seeds(metric: str, values: Sequence[float]) -> float:
-    """Returns the mean of a metric over seeds, geometric for NC1, which falls by orders, if all are positive."""
+    """Returns the mean of a metric over seeds; the geometric one of NC1 where it is positive."""
     is_nc1 = metric.removeprefix("test_").startswith("nc1")
     return geometric_mean(values) if is_nc1 and min(values) > 0 else mean(values)
 

@@ -1,4 +1,4 @@
-"""What the slider of a report moves through: figures of a layer, an epoch or an iteration of the first seed."""
+"""What the slider moves through: the figures of a layer, an epoch or an iteration of the first seed."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -41,9 +41,9 @@ FIGURES = {
     "train_network": (
         Figure("heat", "heat", "Cosines of class means, at the classifier"),
         Figure("simplex", "simplex", "Four classes around their simplex"),
-        Figure("by_layer", "lines", RATIO.title + ", by layer"),
-        Figure("nc1_by_layer", "lines", NC1.title + ", by layer"),
-        Figure("nc2_by_layer", "lines", "NC2: class means against a simplex, by layer"),
+        Figure("by_layer", "lines", "Trace ratio, by layer"),
+        Figure("nc1_by_layer", "lines", "NC1, by layer"),
+        Figure("nc2_by_layer", "lines", "NC2, by layer"),
         Figure("ansatz_by_layer", "lines", "Weights against the AGOP, by layer"),
     ),
     "rfm": (
@@ -231,7 +231,9 @@ def vectors_of(
 
 
 def _by_layer(rows: list[dict[str, Any]], metric: str, label: str) -> dict[str, Any]:
-    return _lines(rows, {stage: {"stage": stage, "metric": metric} for stage in STAGES}, label, is_log=True)
+    places = {stage: {"stage": stage, "metric": metric} for stage in STAGES}
+    drawn = _lines(rows, places, label, is_log=True)
+    return drawn | {"caption": "blue circles: input; orange squares: linear; green triangles: nonlinear"}
 
 
 def _lines(

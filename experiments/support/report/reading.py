@@ -125,9 +125,10 @@ def read_run_records(folder: Path) -> RunRecords:
 
 def _config(path: Path) -> dict[str, Any]:
     config = _object(path, required=True)
-    if config.get("command") not in STEPS:
+    command = config.get("command")
+    if not isinstance(command, str) or command not in STEPS:
         raise RecordsError(
-            f"{path} is of an experiment without a report: got command {config.get('command')!r}, expected "
+            f"{path} is of an experiment without a report: got command {command!r}, expected "
             f"one of {', '.join(STEPS)}; figures of the others are in the folder figures/ of their run"
         )
     lists = ("seeds", *(name for name in ("ranks", "degrees") if name in config))

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.support.conv_table import SELECTED
 from experiments.support.records import Row
-from experiments.support.report.curves import View, rows_at, views_of
+from experiments.support.report.curves import STAGES, View, rows_at, views_of
 from experiments.support.report.reading import RunRecords
 from experiments.support.rfm_table import cell_line, mean_by_iteration, score_of
 from experiments.support.story import story_lines
@@ -79,8 +79,7 @@ def story_of(run: RunRecords) -> list[str]:
     if not rows:
         return []
     if run.command == "deep_rfm":
-        known = {(row["layer"], row["stage"]) for row in rows if row["metric"] == "nc1"}
-        return story_lines(rows) if (1, "input") in known else []
+        return _story_of_layers(rows)
     if run.command == "train_network":
         return _story_of_network(rows)
     if run.command == "rfm":
@@ -121,6 +120,14 @@ def _reached(run: RunRecords, seed: int) -> int | None:
         for view in views
     ]
     return None if None in lasts else min(last for last in lasts if last is not None)
+
+
+def _story_of_layers(rows: list[Row]) -> list[str]:
+    """Returns the story of NC1, which needs it at every stage of every layer and seed, else nothing."""
+    known = {(row["seed"], row["layer"], row["stage"]) for row in rows if row["metric"] == "nc1"}
+    depth = max((layer for _, layer, _ in known), default=0)
+    needed = {(s, n, stage) for s, _, _ in known for n in range(1, depth + 1) for stage in STAGES}
+    return story_lines(rows) if known == needed and known else []
 
 
 def _story_of_network(rows: list[Row]) -> list[str]:
