@@ -25,10 +25,10 @@ function dataOf(figure) {
   return found && figure.is_staged ? found[state.stage] : found;
 }
 
-function place() {
+function place(isStaged, isOfView) {
   const parts = [`${report.step} ${step()} of ${run().last}`];
-  if (hasStages) parts.push(`${state.stage} stage`);
-  if (view().name) parts.push(view().name);
+  if (isStaged) parts.push(`${state.stage} stage`);
+  if (isOfView && view().name) parts.push(view().name);
   return parts.join(", ");
 }
 
@@ -113,7 +113,7 @@ function drawFigure(figure, { target, caption }) {
   else if (figure.kind === "images") drawImages(target, data);
   else drawLines(target, { ...data, lines: data.lines.map((line) => styled(line, STAGE[line.stage], "")), xLabel: "layer", box: NARROW });
   caption.textContent = data?.caption ?? "";
-  target.setAttribute("aria-label", [figure.title, place(), data?.caption ?? "nothing recorded"].filter((t) => t).join(": "));
+  target.setAttribute("aria-label", [figure.title, place(figure.is_staged, view().own), data?.caption ?? "nothing recorded"].filter((t) => t).join(": "));
 }
 
 function drawPanel(panel, { target, caption }) {
@@ -145,7 +145,7 @@ function draw() {
   slider.max = run().steps.length - 1;
   slider.value = state.at;
   slider.setAttribute("aria-valuetext", `${report.step} ${step()}`);
-  by("where").textContent = place();
+  by("where").textContent = place(hasStages, true);
   for (const stage of STAGES) by(`stage-${stage}`).checked = stage === state.stage;
   drawValues();
   for (const redraw of drawn) redraw();
