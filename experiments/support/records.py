@@ -16,7 +16,10 @@ from typing import Any
 from experiments.support.atomic import append_durably, make_folder, write_atomically
 
 Row = dict[str, Any]
-OWN_FILES = ("config.json", "metrics.jsonl", "timings.jsonl", "environment.json", "terminal_phase.jsonl")
+OWN_FILES = (
+    *("config.json", "metrics.jsonl", "timings.jsonl", "environment.json", "terminal_phase.jsonl"),
+    *("report.html", "report.md"),
+)
 OWN_FOLDERS = ("checkpoints", "figures", "arrays")
 
 

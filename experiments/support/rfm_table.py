@@ -9,7 +9,15 @@ from rich.text import Text
 
 from experiments.support.console import say
 from experiments.support.records import Row
-from experiments.support.rfm_options import PUBLISHED, TASKS, Settings, TaskName, cells, operation_of
+from experiments.support.rfm_options import (
+    PUBLISHED,
+    TASKS,
+    Cell,
+    Settings,
+    TaskName,
+    cells,
+    operation_of,
+)
 
 # Heading, width and metric; a column is printed where the task has its metric.
 COLUMNS = (
@@ -63,22 +71,30 @@ class IterationTable:
 def closing_lines(task: TaskName, settings: Settings, rows: Sequence[Row], workdir: Path) -> str:
     """Returns the plain kernel beside RFM, the published values where there are some, and where files are."""
     num_seeds = len(settings["seeds"])
-    score = "test_accuracy" if operation_of(task) else "test_r2"
-    names = {"test_accuracy": "accuracy", "test_r2": "R2"}
-    lines = [f"\ntest {names[score]}, mean of {num_seeds} seed{'s' * (num_seeds > 1)}"]
-    for cell in cells(settings):
-        of_cell = [row for row in rows if cell.items() <= row.items()]
-        scores = mean_by_iteration(of_cell, score)
-        name = ", ".join(f"{key} {value}" for key, value in cell.items())
-        last = max(scores)
-        learned = "random M" if settings.get("features") == "random_circulant" else f"RFM, iteration {last}"
-        aligned = mean_by_iteration(of_cell, "eigenvector_alignment").get(last)
-        tail = "" if aligned is None else f"; alignment of the top eigenvectors {aligned:.3f}"
-        plain = f"plain {settings['kernel']} kernel {scores[0]:.4f}"
-        lines.append(f"  {name}{': ' * bool(name)}{plain}, {learned} {scores[last]:.4f}{tail}")
+    name = {"test_accuracy": "accuracy", "test_r2": "R2"}[score_of(task)]
+    lines = [f"\ntest {name}, mean of {num_seeds} seed{'s' * (num_seeds > 1)}"]
+    lines += [f"  {cell_line(task, settings, cell, rows)}" for cell in cells(settings)]
     lines += published_lines(task, settings, rows) + grokking_lines(task, settings, rows)
     lines.append(f"Records, checkpoints and figures are in {workdir}")
     return "\n".join(lines)
+
+
+def score_of(task: TaskName) -> str:
+    """Returns the metric that a task is judged by."""
+    return "test_accuracy" if operation_of(task) else "test_r2"
+
+
+def cell_line(task: TaskName, settings: Settings, cell: Cell, rows: Sequence[Row]) -> str:
+    """Returns the score of the plain kernel beside that of the last iteration, of one target."""
+    of_cell = [row for row in rows if cell.items() <= row.items()]
+    scores = mean_by_iteration(of_cell, score_of(task))
+    name = ", ".join(f"{key} {value}" for key, value in cell.items())
+    last = max(scores)
+    learned = "random M" if settings.get("features") == "random_circulant" else f"RFM, iteration {last}"
+    aligned = mean_by_iteration(of_cell, "eigenvector_alignment").get(last)
+    tail = "" if aligned is None else f"; alignment of the top eigenvectors {aligned:.3f}"
+    plain = f"plain {settings['kernel']} kernel {scores[0]:.4f}"
+    return f"{name}{': ' * bool(name)}{plain}, {learned} {scores[last]:.4f}{tail}"
 
 
 def published_lines(task: TaskName, settings: Settings, rows: Sequence[Row]) -> list[str]:

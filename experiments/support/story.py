@@ -1,8 +1,8 @@
 """What happened in a run, in words and with its numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, mean
 
 from experiments.support.console import BELOW_FLOOR
 from experiments.support.records import Row
@@ -10,6 +10,14 @@ from experiments.support.records import Row
 
 def closing_line(rows: Iterable[Row], workdir: Path) -> str:
     """Returns how far NC1 fell, which stage lowered it, and where the files are."""
+    return "\n".join(["", *story_lines(rows), f"Records, checkpoints and figures are in {workdir}"])
+
+
+def story_lines(rows: Iterable[Row]) -> list[str]:
+    """Returns how far NC1 fell, which stage lowered it, and from which layer on rounding decides.
+
+    Every seed of the rows needs the same layers.
+    """
     nc1 = {(r["seed"], r["layer"], r["stage"]): r for r in rows if r["metric"] == "nc1"}
     seeds = sorted({seed for seed, _, _ in nc1})
     depth = max(layer for _, layer, _ in nc1)
@@ -24,7 +32,7 @@ def closing_line(rows: Iterable[Row], workdir: Path) -> str:
     is_below = any(nc1[seed, depth, "nonlinear"].get("below_floor") for seed in seeds)
     mark = BELOW_FLOOR if is_below else ""
     lines = [
-        f"\nNC1 went from {first:.2g} at the input to {mark}{last:.2g} after {depth} layers, "
+        f"NC1 went from {first:.2g} at the input to {mark}{last:.2g} after {depth} layers, "
         f"{mark}{change(first, last)} (mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}).",
         f"The linear stage, M^(1/2) x, lowered it in {lowered['linear']} of {len(pairs)} layers; "
         f"the nonlinear stage, phi, in {lowered['nonlinear']}.",
@@ -33,8 +41,13 @@ def closing_line(rows: Iterable[Row], workdir: Path) -> str:
         lines.append(
             f"From layer {min(below)} on, numbers marked ~ are below the float floor: do not cite them."
         )
-    lines.append(f"Records, checkpoints and figures are in {workdir}")
-    return "\n".join(lines)
+    return lines
+
+
+def over_seeds(metric: str, values: Sequence[float]) -> float:
+    """Returns the mean of a metric over seeds; the geometric one of NC1 where it is positive."""
+    is_nc1 = metric.removeprefix("test_").startswith("nc1")
+    return geometric_mean(values) if is_nc1 and min(values) > 0 else mean(values)
 
 
 def change(first: float, last: float) -> str:

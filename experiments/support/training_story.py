@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import geometric_mean, mean
 
 from experiments.support.records import Row
-from experiments.support.story import change
+from experiments.support.story import change, over_seeds
 
 TITLES = {"nc1_trace_ratio": "tr Sigma_W / tr Sigma_B", "nc1": "NC1 = tr(Sigma_W pinv(Sigma_B)) / K"}
 
@@ -52,23 +52,23 @@ def terminal_phase(rows: Sequence[Row]) -> list[Row]:
 
 def closing_lines(rows: Sequence[Row], workdir: Path) -> str:
     """Returns how far NC1 fell, by which stage of which layer, when the terminal phase began."""
+    parts = ["", *fall_lines(rows), "", *layer_table(rows), terminal_line(rows)]
+    return "\n".join([*parts, f"Records, checkpoints and figures are in {workdir}"])
+
+
+def fall_lines(rows: Sequence[Row]) -> list[str]:
+    """Returns how far NC1 of the last hidden layer fell, by the trace ratio and as it is, one line each."""
     depth = max(row["layer"] for row in rows if row["stage"] == "nonlinear")
     last = max(row["epoch"] for row in rows)
-    lines = [""]
-    for metric, name in (
-        ("nc1_trace_ratio", "tr Sigma_W / tr Sigma_B"),
-        ("nc1", "NC1 = tr(Sigma_W pinv(Sigma_B)) / K"),
-    ):
+    lines = []
+    for metric, name in TITLES.items():
         first, end = (average(rows, metric, depth, "nonlinear", epoch) for epoch in (0, last))
         if first and end:
             lines.append(
                 f"{name} of the last hidden layer went from {first:.3g} to {end:.3g} in {last} epochs, "
                 f"{change(first, end)}."
             )
-    lines += ["", *layer_table(rows)]
-    lines.append(_terminal_line(rows, sorted({row["seed"] for row in rows})))
-    lines.append(f"Records, checkpoints and figures are in {workdir}")
-    return "\n".join(lines)
+    return lines
 
 
 def average(rows: Sequence[Row], metric: str, layer: int, stage: str, epoch: int) -> float | None:
@@ -77,7 +77,7 @@ def average(rows: Sequence[Row], metric: str, layer: int, stage: str, epoch: int
     found = [row["value"] for row in rows if place.items() <= row.items()]
     if not found:
         return None
-    return geometric_mean(found) if metric.startswith("nc1") and min(found) > 0 else mean(found)
+    return over_seeds(metric, found)
 
 
 def layer_table(rows: Sequence[Row]) -> list[str]:
@@ -155,7 +155,9 @@ def _fell(rows: Sequence[Row]) -> str:
     return f" NC1 of the last hidden layer fell {before:.3g} times before, {after:.3g} times after it."
 
 
-def _terminal_line(rows: Sequence[Row], seeds: list[int]) -> str:
+def terminal_line(rows: Sequence[Row]) -> str:
+    """Returns when all training points were correct, in how many seeds, and how far NC1 fell after that."""
+    seeds = sorted({row["seed"] for row in rows})
     begun = [epoch for epoch in (terminal_epoch(rows, seed) for seed in seeds) if epoch is not None]
     if not begun:
         return "The terminal phase (all training points correct) was not reached."

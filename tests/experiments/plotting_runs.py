@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.support.checkpoint import save_arrays
+
 STAGE_FACTORS = {"input": 1.0, "linear": 0.2, "nonlinear": 0.3}
 CONFIG: dict[str, Any] = {
     "command": "deep_rfm",
@@ -48,7 +50,7 @@ def make_run(
     (workdir / "arrays").mkdir(exist_ok=True)
     for layer in range(1, depth + 1):
         arrays = layer_arrays(layer, num_classes, image_shape, input_size, num_blocks)
-        np.savez(workdir / "arrays" / f"layer_{layer:02d}.npz", **arrays)
+        save_arrays(workdir / "arrays" / f"layer_{layer:02d}.npz", arrays)
     return workdir
 
 

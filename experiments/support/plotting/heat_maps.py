@@ -89,13 +89,14 @@ def class_cosine_table(
         }
         for layer, layer_maps in maps.items()
         for stage, gram in layer_maps.by_stage.items()
-        for (i, j), mean in _class_means(gram, layer_maps.class_edges).items()
+        for (i, j), mean in class_means_of_gram(gram, layer_maps.class_edges).items()
     ]
 
 
-def _class_means(
+def class_means_of_gram(
     gram: Float[np.ndarray, "b b"], class_edges: Num[np.ndarray, "k1"]
 ) -> dict[tuple[int, int], float]:
+    """Returns the mean over each pair of classes that have any block, a pair once."""
     owners = np.searchsorted(class_edges, np.arange(len(gram)) + 0.5, side="right") - 1
     present = np.unique(owners)
     return {

@@ -63,8 +63,8 @@ class MetricRow:
 def read_config(workdir: Path) -> RunConfig:
     """Returns what the figures need of `config.json`; raises RecordsError where it is not as expected."""
     path = workdir / "config.json"
-    fields = _parse_object(_read_text(path), str(path), "run the experiment again into an empty workdir")
-    _check_types(fields, _CONFIG_TYPES, str(path))
+    fields = parse_object(read_text(path), str(path), "run the experiment again into an empty workdir")
+    check_types(fields, _CONFIG_TYPES, str(path))
     if fields["precision"] not in get_args(LayerPrecision):
         raise RecordsError(
             f"precision in {path} is unknown: got {fields['precision']!r}, expected one of "
@@ -80,7 +80,7 @@ def read_metrics(workdir: Path) -> list[MetricRow]:
     """Returns the rows of `metrics.jsonl`; a number measured again after a resume replaces the old one."""
     path = workdir / "metrics.jsonl"
     rows: dict[tuple[int, int, str, str], MetricRow] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             row = _parse_row(line, f"{path}, line {number}")
             rows[row.seed, row.layer, row.stage, row.metric] = row
@@ -138,7 +138,8 @@ def _missing(path: Path) -> RecordsError:
     )
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Returns the text of a record; raises RecordsError where it is missing or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -149,10 +150,11 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _parse_object(text: str, place: str, advice: str) -> dict[str, Any]:
+def parse_object(text: str, place: str, advice: str) -> dict[str, Any]:
+    """Returns a JSON object; raises RecordsError, which names the place and ends with the advice."""
     try:
         parsed = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordsError(f"{place} is damaged: got {error}, expected a JSON object; {advice}") from error
     if not isinstance(parsed, dict):
         raise RecordsError(
@@ -161,7 +163,8 @@ def _parse_object(text: str, place: str, advice: str) -> dict[str, Any]:
     return parsed
 
 
-def _check_types(fields: dict[str, Any], expected: dict[str, type | tuple[type, ...]], place: str) -> None:
+def check_types(fields: dict[str, Any], expected: dict[str, type | tuple[type, ...]], place: str) -> None:
+    """Returns nothing; raises RecordsError where a field is missing or of another type."""
     for name, kind in expected.items():
         if name not in fields:
             raise RecordsError(
@@ -175,8 +178,8 @@ def _check_types(fields: dict[str, Any], expected: dict[str, type | tuple[type, 
 
 
 def _parse_row(line: str, place: str) -> MetricRow:
-    fields = _parse_object(line, place, "delete that line and resume the run")
-    _check_types(fields, _ROW_TYPES, place)
+    fields = parse_object(line, place, "delete that line and resume the run")
+    check_types(fields, _ROW_TYPES, place)
     named = {name: fields[name] for name in _ROW_TYPES}
     return MetricRow(**named, below_floor=bool(fields.get("below_floor", False)))
 

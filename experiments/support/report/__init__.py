@@ -1,0 +1,1 @@
+"""The page and the text of one run or several, made of their records alone."""

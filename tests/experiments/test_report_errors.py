@@ -1,0 +1,136 @@
+"""What a report refuses: folders that hold no run, damaged records, runs that cannot be compared."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import report
+from experiments.support import command
+from experiments.support.atomic import WriteError
+from experiments.support.checkpoint import save_arrays
+from experiments.support.records import RecordsError
+from tests.experiments import plotting_runs
+from tests.experiments.report_runs import make_network, make_rfm, page_of
+
+SMALL = {"depth": 2, "seeds": (0,), "num_classes": 3, "num_blocks": 6}
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    return plotting_runs.make_run(tmp_path / "run", **SMALL)
+
+
+def refused(*folders: Path) -> str:
+    with pytest.raises(RecordsError) as error:
+        page_of(*folders)
+    return str(error.value)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    assert "is no folder" in refused(tmp_path / "nothing")
+    assert "has no config.json" in refused(tmp_path)
+
+
+def test_a_folder_of_several_runs_names_them(run):
+    plotting_runs.make_run(run.parent / "other", **SMALL)
+    assert "holds 2 runs (other, run)" in refused(run.parent)
+
+
+def test_a_run_is_named_once(run):
+    assert "named twice" in refused(run, run.parent)
+
+
+def test_runs_of_different_experiments_are_refused(run, tmp_path):
+    message = refused(run, make_rfm(tmp_path / "rfm"))
+    assert "is of rfm" in message
+    assert "is of deep_rfm" in message
+
+
+def test_an_experiment_without_a_report_is_named(run):
+    (run / "config.json").write_text('{"command": "tabular"}')
+    assert "got command 'tabular', expected one of deep_rfm, train_network, rfm, conv_rfm" in refused(run)
+
+
+@pytest.mark.parametrize(
+    "rows", ["", '{"seed": 0, "layer": 1, "stage": "input", "metric": "nc1", "value": null}\n']
+)
+def test_a_run_without_a_number_is_refused(run, rows):
+    (run / "metrics.jsonl").write_text(rows)
+    assert "the run has no finished layer; resume it" in refused(run)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"seed": 0, "layer"', "line 3 is damaged"),
+        ("[1]", "line 3 is damaged: got list"),
+        ("[" * 10_000, "line 3 is damaged"),
+        ('{"seed": 0, "layer": 1, "stage": "input", "metric": "nc1", "value": "1"}', "got value '1'"),
+        ('{"seed": 0, "stage": "input", "metric": "nc1", "value": 1}', "line 3 lacks 'layer'"),
+        ('{"seed": true, "layer": 1, "stage": "input", "metric": "nc1", "value": 1}', "wrong type"),
+    ],
+)
+def test_a_damaged_line_is_named(run, line, expected):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join([*lines[:2], line, *lines[2:]]))
+    assert expected in refused(run)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("[]", "is damaged: got list"),
+        ('{"command": "deep_rfm", "seeds": []}', "seeds in"),
+        ('{"command": "deep_rfm", "seeds": [0]}', "lacks 'depth'"),
+        ('{"command": ["deep_rfm"], "seeds": [0]}', "got command ['deep_rfm']"),
+        ('{"command": "deep_rfm", "seeds": [0], "depth": "two"}', "'depth' in"),
+    ],
+)
+def test_a_damaged_configuration_is_refused(run, config, expected):
+    (run / "config.json").write_text(config)
+    assert expected in refused(run)
+
+
+def test_damaged_arrays_are_named(run):
+    path = run / "arrays" / "layer_02.npz"
+    arrays = plotting_runs.layer_arrays(2, 3, None, 20, 6)
+    save_arrays(path, arrays | {"gram_linear": np.full((6, 6), np.nan)})
+    assert "'gram_linear' in" in refused(run)
+    save_arrays(path, {name: array for name, array in arrays.items() if name != "agop_spectrum"})
+    assert "lacks the array 'agop_spectrum'" in refused(run)
+    save_arrays(path, arrays | {"gram_input": np.zeros(6)})
+    assert "expected numbers with 2 axes" in refused(run)
+    path.write_bytes(path.read_bytes()[:100])
+    assert f"{path} is damaged" in refused(run)
+
+
+def test_an_epoch_without_a_layer_is_refused(tmp_path):
+    run = make_network(tmp_path / "run")
+    (run / "metrics.jsonl").write_text('{"seed": 0, "epoch": 1, "stage": "a", "metric": "nc1", "value": 1}')
+    assert "lacks 'layer'" in refused(run)
+
+
+def test_errors_are_one_message_and_a_status(run, capsys):
+    assert command.run(partial(report.main, report.Config(runs=(run / "nothing",)))) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert command.run(partial(report.main, report.Config())) == 1
+    assert "no run is named" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_names_the_flag(run):
+    with pytest.raises(WriteError, match="choose another file with --output"):
+        report.main(report.Config(runs=(run,), output=run / "no" / "where.html"))
+
+
+def test_runs_and_flags_are_parsed_and_told(capsys):
+    config = command.parse(report.Config, {}, ["a", "b", "--output=c.html", "--markdown"])
+    assert config == report.Config(runs=(Path("a"), Path("b")), output=Path("c.html"), markdown=True)
+    for arguments, status in ((["--help"], 0), (["--outptu=c"], 2)):
+        with pytest.raises(SystemExit) as stop:
+            command.parse(report.Config, {}, arguments)
+        assert stop.value.code == status
+    said = capsys.readouterr()
+    assert "RUN [RUN ...]" in said.out
+    assert "did you mean --output?" in said.err
