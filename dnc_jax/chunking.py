@@ -11,7 +11,8 @@ from jaxtyping import Array, PyTree, Shaped
 
 Result = TypeVar("Result", bound=PyTree)
 
-# Of a batch of points against all centers, where an AGOP is streamed beside a kernel matrix.
+# Of a batch of points against all centers: where an AGOP is streamed beside a kernel matrix, and where
+# held-out points are predicted.
 BATCH_BYTES = 2**25
 
 
@@ -70,6 +71,11 @@ def map_rows(
         return jax.tree.map(lambda a: a[0], fn(jax.tree.map(lambda a: a[None], row)))
 
     return jax.lax.map(of_one, x, batch_size=batch_size)
+
+
+def rows_of_batch(num_centers: int, itemsize: int) -> int:
+    """Returns how many points a batch of `BATCH_BYTES` has, each with a number for every center."""
+    return max(1, BATCH_BYTES // (itemsize * num_centers))
 
 
 def outputs_at_once(num_centers: int, in_dim: int, batch_size: int | None) -> int:

@@ -138,7 +138,10 @@ def layer_cost(size: LayerSize, itemsize: int, method: LayerMethod = LayerMethod
     predictions = size.num_test * n * (2 * d + 2 * c + KERNEL_FLOPS)
     own = method.rows_of_one(n)
     data = (2 * own + size.num_test) * d + 2 * own * c + 2 * d * p + (updates > 1) * (own * d + 3 * d * d)
-    numbers = Bytes(data, 0, 0, 5 * d * d, 2 * (own + size.num_test) * (d + p) + 2 * d * d)
+    # Predictions of a batch of held-out points have a kernel matrix and what it is made of.
+    predicting = 3 * min(BATCH_BYTES // itemsize, size.num_test * n)
+    stages_numbers = 2 * (own + size.num_test) * (d + p) + 2 * d * d + predicting
+    numbers = Bytes(data, 0, 0, 5 * d * d, stages_numbers)
     held = Bytes(*(itemsize * number for number in numbers))
     flops = Flops(
         distances=updates * distances,

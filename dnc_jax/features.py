@@ -50,9 +50,10 @@ def relu_features(key: PRNGKeyArray, in_dim: int, width: int) -> ReLUFeatures:
         Beaglehole, Sukenik, Mondelli and Belkin (2024), as in their released code.
     """
     _check_sizes(in_dim, width)
-    bound = in_dim**-0.5
-    weights = jax.random.uniform(key, (in_dim, width), jnp.float32, -bound, bound)
-    return ReLUFeatures(weights.astype(float))
+    # 2 u - 1 is exact and its product rounded once: CPUs and GPUs draw the same bits, though some fuse a
+    # product with a sum after it. Normal and Cauchy draws may differ in their last bits.
+    uniform = jax.random.uniform(key, (in_dim, width), jnp.float32)
+    return ReLUFeatures(((2.0 * uniform - 1.0) * in_dim**-0.5).astype(float))
 
 
 def gaussian_fourier_features(

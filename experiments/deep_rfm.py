@@ -171,7 +171,7 @@ def main(config: Config) -> Path | None:
     num_runs, free = len(config.seeds) * (1 + floor.has_twin(dtype)), devices.free_bytes(mesh)
     method = LayerMethod(solver, config.agop_size, config.num_iters, mesh.size, mixed)
     plan = partial(estimate.cost, is_deep=True, num_in_one=devices.num_in_one_memory(mesh))
-    table.say(plan(size.first_layer(config.width), config.depth, num_runs, dtype, free, method))
+    table.say(planned := plan(size.first_layer(config.width), config.depth, num_runs, dtype, free, method))
     if config.dry_run or prepared is None:
         return None
     environment = devices.describe(mesh) | {"data_source": prepared.source}
@@ -179,7 +179,7 @@ def main(config: Config) -> Path | None:
     train = layers.place(prepared.train, partial(devices.shard_rows, mesh), dtype)
     test = layers.place(prepared.test, partial(devices.replicate, mesh), dtype)
     session = Session(config, files, table, train, test, prepared.train.labels, solver, sample_features, mesh)
-    with command.resumable(workdir, "experiments.deep_rfm"), files.figures():
+    with command.resumable(workdir, "experiments.deep_rfm"), files.figures(), estimate.compared(planned):
         rows = [row for seed in config.seeds for row in run_seed(session, seed)]
     table.say(closing_line(rows, workdir))
     return workdir

@@ -20,6 +20,12 @@ def test_relu_features_are_the_positive_part_of_a_product(dtype):
     assert np.min(got) == 0
 
 
+def test_relu_weights_are_rounded_once_so_that_devices_draw_the_same_bits(key):
+    uniform = np.asarray(jax.random.uniform(key, (25, 8000), jnp.float32))
+    once_rounded = ((2 * uniform.astype(np.float64) - 1) * np.float32(25**-0.5)).astype(np.float32)
+    np.testing.assert_array_equal(relu_features(key, 25, 8000).weights, once_rounded)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fourier_features_are_scaled_cosines(dtype):
     rng = np.random.default_rng(0)

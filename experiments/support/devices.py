@@ -2,7 +2,9 @@
 
 import os
 import platform
+import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -92,7 +94,26 @@ def free_bytes(mesh: Mesh) -> int:
     statistics = [device.memory_stats() for device in mesh.local_devices]
     if all(statistics) and all("bytes_limit" in s for s in statistics):
         return hosts.least(min(s["bytes_limit"] - s["bytes_in_use"] for s in statistics))
-    return hosts.least(psutil.virtual_memory().available)
+    return hosts.least(min(psutil.virtual_memory().available, free_in_container()))
+
+
+def free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Returns what is left of the memory that a container or a scheduler allows, pages of files not counted.
+
+    Of control groups of version 2 or 1, as they are seen at root; without a limit, more than any machine has.
+    """
+    for folder, limit, used, cached in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            allowed = (folder / limit).read_text().strip()
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            if allowed.isdigit():
+                return int(allowed) - int((folder / used).read_text()) + int(statistics.get(cached, 0))
+        except (OSError, ValueError):
+            continue
+    return sys.maxsize
 
 
 def num_in_one_memory(mesh: Mesh) -> int:

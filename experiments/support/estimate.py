@@ -3,7 +3,8 @@
 import dataclasses
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import jax
@@ -158,6 +159,21 @@ def plan(
         f"not enough memory: {matrix.name} needs {of_matrix} in {dtype} and the run about {in_all} at "
         f"once{where}, {in_words(free)} are free: use {remedy}\n{took}"
     )
+
+
+@contextmanager
+def compared(planned: str) -> Iterator[None]:
+    """Says of memory that runs out within it what was planned, in the words of `cost` for deep_rfm."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryEstimateError(
+            f"memory ran out ({str(error).splitlines()[0]}). The estimate was: {planned.splitlines()[0]}. "
+            "Others may have taken what was free: run the same command again, which goes on after the last "
+            "finished layer, or use --solver=cg, --cg-keep=nothing or a smaller --num-train"
+        ) from error
 
 
 def what_fits(

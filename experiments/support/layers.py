@@ -26,6 +26,7 @@ from dnc_jax import (
     stages,
     within_class_rounding,
 )
+from dnc_jax.chunking import map_rows, rows_of_batch
 from dnc_jax.deep_rfm import LayerDiagnostics
 from dnc_jax.kernels import Kernel
 from dnc_jax.linalg import share
@@ -153,14 +154,19 @@ def joined(*parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def fitted_values(layer: DeepRFMLayer, targets: Array, ridge: float) -> Array:
     """Returns the predictions of the layer's machine at its own centers: K a = targets - ridge a."""
-    machine = layer.machine.machine if isinstance(layer.machine, RFM) else layer.machine
-    return targets - ridge * machine.weights
+    return targets - ridge * _machine_of(layer).weights
+
+
+def _machine_of(layer: DeepRFMLayer) -> KernelMachine:
+    """Returns the machine of a layer, or the one within its RFM."""
+    return layer.machine.machine if isinstance(layer.machine, RFM) else layer.machine
 
 
 @jax.jit
 def predict(layer: DeepRFMLayer, inputs: Array) -> Array:
-    """Returns the predictions of the layer's machine at rows of unit norm."""
-    return layer.machine(inputs)
+    """Returns the predictions of the layer's machine at rows of unit norm, taken by batches."""
+    num_centers = _machine_of(layer).weights.shape[0]
+    return map_rows(layer.machine, inputs, rows_of_batch(num_centers, inputs.dtype.itemsize))
 
 
 def to_rows(seed: int, layer: int, values: dict[str, Any], is_below: dict[str, bool]) -> list[Row]:
@@ -205,9 +211,8 @@ def layers_from_arrays(
 
 
 def _layer_arrays(layer: DeepRFMLayer) -> dict[str, Array]:
-    machine = layer.machine.machine if isinstance(layer.machine, RFM) else layer.machine
     arrays = {
-        "weights": machine.weights,
+        "weights": _machine_of(layer).weights,
         "feature_matrix": layer.feature_matrix,
         "feature_root": layer.feature_root,
     }

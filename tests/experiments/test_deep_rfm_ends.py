@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import pytest
 
 from experiments import deep_rfm
+from experiments.support import devices, estimate
 
 TINY = deep_rfm.Config(dataset="digits", num_train=48, num_test=20, depth=3, width=64, seeds=(0,), devices=1)
 
@@ -96,3 +99,35 @@ def test_a_plan_is_that_of_the_solver_that_is_asked_for(tmp_path, capsys):
     assert "(K: 8 MiB)" in capsys.readouterr().out
     run(tmp_path, num_train=1000, solver="cg", devices=4, dry_run=True)
     assert "at once on all 4 devices together (what is kept of K on each: " in capsys.readouterr().out
+
+
+def test_memory_that_runs_out_within_a_run_is_explained_with_what_was_planned(tmp_path, monkeypatch):
+    def run_out(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 42 bytes.\nmore")
+
+    monkeypatch.setattr(deep_rfm, "run_seed", run_out)
+    with pytest.raises(
+        estimate.MemoryEstimateError,
+        match=r"allocating 42 bytes.*estimate was: memory: about .* free.*goes on after.*use --solver=cg",
+    ):
+        run(tmp_path, num_train=100)
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        ("", ("memory.max", "memory.current", "inactive_file")),
+        ("memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ],
+)
+def test_a_limit_of_the_container_is_what_is_free(tmp_path, folder, names):
+    where = tmp_path / folder
+    where.mkdir(exist_ok=True)
+    limit, used, cached = names
+    (where / used).write_text("900\n")
+    (where / "memory.stat").write_text(f"anon 1\n{cached} 300\n")
+    for text, free in (("1000\n", 400), ("max\n", sys.maxsize), (f"{2**63 - 4096}\n", 2**63 - 4096 - 600)):
+        (where / limit).write_text(text)
+        assert devices.free_in_container(tmp_path) == free
+    (where / limit).unlink()
+    assert devices.free_in_container(tmp_path) == sys.maxsize

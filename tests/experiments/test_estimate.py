@@ -2,14 +2,18 @@
 
 import dataclasses
 import re
+from functools import partial
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from dnc_jax import Laplace, fit_deep_rfm_layer, relu_features, unit_rows
 from dnc_jax.cost import CG_STEPS, LayerMethod, LayerSize, layer_cost
 from dnc_jax.matrix_free import ConjugateGradients
 from dnc_jax.matrix_free.solve import kept_bytes
-from experiments.support import estimate
+from experiments.support import estimate, layers
 
 GIB = 2**30
 DOUBLE, SINGLE = jnp.dtype("float64"), jnp.dtype("float32")
@@ -163,3 +167,16 @@ def test_quantities_are_told_in_the_units_that_a_person_would_use():
         "1.5 hours",
     ]
     assert [estimate.in_words(number) for number in (2**20, 3 * 2**29)] == ["1 MiB", "1.5 GiB"]
+
+
+def test_held_out_points_are_predicted_without_their_whole_kernel_matrix(key):
+    x = unit_rows(jax.random.normal(key, (64, 5)))
+    sample_features = partial(relu_features, width=4)
+    layer = fit_deep_rfm_layer(
+        key, x, x[:, :2], kernel=Laplace(2.0), ridge=1e-3, sample_features=sample_features
+    )
+    many = layers.predict(layer, jnp.tile(x, (70_000 // 64, 1)))
+    np.testing.assert_allclose(many[:64], layer.machine(x), rtol=1e-12)
+    np.testing.assert_allclose(many[-64:], layer.machine(x), rtol=1e-12)
+    program = layers.predict.lower(layer, jax.ShapeDtypeStruct((1_000_000, 5), x.dtype)).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 8 * 64 * 1_000_000 / 2
