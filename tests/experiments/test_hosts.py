@@ -28,7 +28,7 @@ SMALL = {
 }
 SECONDS = 240
 PROGRAM = ("-m", "experiments.deep_rfm")
-# Process 1 ends where it would log its first layer, as if its machine had failed.
+# A process ends where it would log its first layer, as if its machine had failed.
 DYING = """
 import os, signal, sys
 from experiments.support.layer_files import LayerFiles
@@ -52,13 +52,13 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def start(workdirs, *flags, second=PROGRAM) -> list[subprocess.Popen]:
+def start(workdirs, *flags, first=PROGRAM, second=PROGRAM) -> list[subprocess.Popen]:
     """Starts two processes of one run."""
     port = free_port()
     sizes = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     two_devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     started = []
-    for number, (workdir, program) in enumerate(zip(workdirs, (PROGRAM, second), strict=True)):
+    for number, (workdir, program) in enumerate(zip(workdirs, (first, second), strict=True)):
         of_hosts = [f"--coordinator=localhost:{port}", "--num-processes=2", f"--process-id={number}"]
         flags_of_run = [*sizes, "--seeds", "0", "--distributed", *of_hosts, f"--workdir={workdir}", *flags]
         command = [sys.executable, *program, *flags_of_run]
@@ -139,6 +139,17 @@ def test_processes_with_other_options_all_end_and_are_told_why(flags, of_first, 
     assert of_first in first[2]
     assert of_second in second[2]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_death_of_the_first_process_ends_the_other_too(tmp_path):
+    first, second = ended(start((tmp_path / "run", tmp_path / "other"), first=("-c", DYING)))
+    assert first[0] == -signal.SIGKILL
+    # Within an exchange the other hears of it; between two, the runtime ends it.
+    if second[0] == 1:
+        assert "another process of this run has ended" in second[2]
+    else:
+        assert second[0] == -signal.SIGABRT
+        assert "coordination service" in second[2]
 
 
 def test_a_process_that_is_told_to_end_does_and_so_does_the_other(tmp_path):
