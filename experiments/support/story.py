@@ -32,7 +32,7 @@ def story_lines(rows: Iterable[Row]) -> list[str]:
     is_below = any(nc1[seed, depth, "nonlinear"].get("below_floor") for seed in seeds)
     mark = BELOW_FLOOR if is_below else ""
     lines = [
-        f"NC1 went from {first:.2g} at the input to {mark}{last:.2g} after {depth} layers, "
+        f"NC1 went from {first:.2g} at the input to {mark}{last:.2g} after {depth} layer{'s' * (depth > 1)}, "
         f"{mark}{change(first, last)} (mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}).",
         f"The linear stage, M^(1/2) x, lowered it in {lowered['linear']} of {len(pairs)} layers; "
         f"the nonlinear stage, phi, in {lowered['nonlinear']}.",

@@ -1,6 +1,7 @@
 """A report as a file: it holds what the records hold, runs nothing but its script, and stays small."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from experiments import report
-from experiments.support.checkpoint import load_arrays
+from experiments.support.checkpoint import load_arrays, save_arrays
 from experiments.support.records import OWN_FILES
-from experiments.support.report.reading import read_runs
+from experiments.support.report import tables
+from experiments.support.report.reading import read_run_records, read_runs
 from tests.experiments import conv_runs_small, plotting_runs
 from tests.experiments.report_runs import (
     HOSTILE,
@@ -154,7 +156,7 @@ def test_an_unfinished_run_says_so_and_tells_what_it_has(finished, tmp_path):
     (run / "arrays" / "layer_03.npz").unlink()
     (found,) = data_in(page_of(run))["runs"]
     assert "unfinished: seed 1 is at layer 1 of 3" in found["unfinished"]
-    assert "after 1 layers" in found["story"][0]
+    assert "after 1 layer," in found["story"][0]
     assert curve_of(found, "nc1", "input")["seeds"] == [2, 1, 1]
     assert sorted(found["views"][0]["frames"]) == ["1", "2"]
     assert data_in(page_of(finished))["runs"][0]["unfinished"] == ""
@@ -177,6 +179,46 @@ def test_a_network_has_a_view_for_each_layer_and_epochs_to_slide_through(tmp_pat
     assert [line["x"] for line in frame["nc1_by_layer"]["lines"]] == [[1, 2]] * 3
     assert "from 0.612 to 0.175 in 10 epochs" in run["story"][0]
     assert run["tables"][2]["rows"] == [["0", "1", "3", "3", "3", "–"]]
+
+
+def test_an_unfinished_seed_of_a_network_takes_no_epochs_from_the_others(tmp_path):
+    path = make_network(tmp_path / "run")
+    rows = plotting_runs.read_rows(path)
+    # Seed 1 has come to epoch 5; seed 0 first had all training points correct at epoch 3.
+    first = [row | {"epoch": 3} for row in rows if row["seed"] == 0 and row["epoch"] == 5]
+    rows = [row for row in rows if row["seed"] == 0 or row["epoch"] <= 5] + first
+    plotting_runs.write_rows(path, rows)
+    (run,) = data_in(page_of(path))["runs"]
+    assert run["steps"] == [0, 5, 10]
+    found = curve_of(run, "nc1", "nonlinear", view=1)
+    assert (found["x"], found["seeds"]) == ([0, 5, 10], [2, 2, 1])
+    assert "seed 1 is at epoch 5 of 10" in run["unfinished"]
+    assert "in 5 epochs" in run["story"][0]
+
+
+def test_steps_that_a_run_took_twice_or_loaded_are_timed_once(finished):
+    row = {"seed": 0, "layer": 1, "seconds": 8.0, "peak_rss_kib": 1024, "loaded": False}
+    timed = [row, row | {"layer": 2, "seconds": 99.0}, row | {"loaded": True, "seconds": 0.1}]
+    timed.append(row | {"layer": 2, "seconds": 2.0})
+    run = dataclasses.replace(read_run_records(finished), timings=timed)
+    assert tables.timings(run).rows == [["0", "2", "10", "5", "8", "1"]]
+
+
+def test_what_no_step_has_is_no_figure(tmp_path):
+    path = make_rfm(tmp_path / "run")
+    assert "truth" in [figure["name"] for figure in data_in(page_of(path))["figures"]]
+    for file in (path / "arrays").iterdir():
+        with np.load(file) as arrays:
+            save_arrays(file, {"feature_matrices": arrays["feature_matrices"]})
+    assert [f["name"] for f in data_in(page_of(path))["figures"]] == ["heat", "spectrum", "vectors"]
+
+
+def test_tables_of_the_head_of_a_network_are_written_once(tmp_path):
+    titles = [
+        table.title for table in tables.values_by_step(read_run_records(make_network(tmp_path / "run")))
+    ]
+    assert len(set(titles)) == len(titles)
+    assert [title.partition(",")[2] for title in titles if title.startswith("NC3")] == [""]
 
 
 def test_an_rfm_has_a_view_for_each_target(tmp_path):

@@ -117,8 +117,24 @@ def views_of(run: RunRecords) -> list[View]:
 
 def steps_of(run: RunRecords) -> list[int]:
     """Returns the steps that the slider goes through: of a network the epochs at which it was measured."""
-    measured = {row[run.step] for row in run.rows if row["metric"] == "nc1"} if run.step == "epoch" else None
-    return sorted(measured or {row[run.step] for row in run.rows})
+    measured = (
+        common_epochs([row for row in run.rows if row["metric"] == "nc1"]) if run.step == "epoch" else []
+    )
+    return measured or sorted({row[run.step] for row in run.rows})
+
+
+def common_epochs(rows: Iterable[Row]) -> list[int]:
+    """Returns the epochs of rows that no seed lacks which has later ones.
+
+    Others are those at which one seed first has all training points correct: alone, it would bend a mean. A seed
+    that has not come so far lacks nothing.
+    """
+    epochs: dict[int, set[int]] = {}
+    for row in rows:
+        epochs.setdefault(row["seed"], set()).add(row["epoch"])
+    lasts = {seed: max(own) for seed, own in epochs.items()}
+    every = sorted(set().union(*epochs.values()))
+    return [at for at in every if all(at in own or lasts[seed] < at for seed, own in epochs.items())]
 
 
 def panels_with_points(run: RunRecords) -> list[Panel]:
@@ -155,14 +171,12 @@ def rows_at(rows: Iterable[Row], place: Mapping[str, object]) -> list[Row]:
 def curve(rows: Sequence[Row], by: str) -> dict[str, list[Any]]:
     """Returns by step the mean over seeds, the smallest and the largest value, and how many seeds there are.
 
-    Epochs that fewer seeds were measured at than others are left out: one seed alone, at the epoch that first
-    has all training points correct, would bend the mean.
+    Of epochs these are `common_epochs`.
     """
     found: dict[int, list[Row]] = {}
     for row in rows:
         found.setdefault(row[by], []).append(row)
-    most = max(map(len, found.values()))
-    steps = [at for at in sorted(found) if by != "epoch" or len(found[at]) == most]
+    steps = common_epochs(rows) if by == "epoch" else sorted(found)
     metric, values = rows[0]["metric"], {at: [row["value"] for row in found[at]] for at in steps}
     return {
         "x": steps,

@@ -5,7 +5,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -54,14 +54,16 @@ def model(runs: Sequence[RunRecords]) -> dict[str, Any]:
     names = names_of(runs, changed)
     metrics = {panel.metric for run in runs for panel in panels_with_points(run)}
     panels = [panel for panel in PANELS[runs[0].command] if panel.metric in metrics]
+    shown = [_run(run, name) for run, name in zip(runs, names, strict=True)]
+    drawn = {name for run in shown for view in run["views"] for name in _drawn(view)}
     return {
         "title": title_of(runs),
         "step": runs[0].step,
         "note": NOTES.get(runs[0].command, ""),
         "part": {"train_network": "layer", "rfm": "target"}.get(runs[0].command, ""),
-        "figures": [figure._asdict() for figure in FIGURES[runs[0].command]],
+        "figures": [f._asdict() for f in FIGURES[runs[0].command] if f.name in drawn],
         "panels": [_panel(panel) for panel in panels],
-        "runs": [_run(run, name) for run, name in zip(runs, names, strict=True)],
+        "runs": shown,
         "differences": tables.differing(names, changed)._asdict() if len(runs) > 1 else None,
     }
 
@@ -95,6 +97,11 @@ def _views(run: RunRecords) -> list[dict[str, Any]]:
         | (_framed(run, view) if has_own or view is views[0] else {"frames": {}, "fixed": {}})
         for view in views
     ]
+
+
+def _drawn(view: Mapping[str, Any]) -> set[str]:
+    """Returns the names of the figures that a view has at any step."""
+    return set(view["fixed"]).union(*view["frames"].values())
 
 
 def _curves(run: RunRecords, view: View) -> dict[str, Any]:

@@ -100,10 +100,10 @@ def complete_rows(run: RunRecords, view: View) -> list[Row]:
 
 def _last_measured(rows: Sequence[Row]) -> int:
     """Returns the last epoch at which all seeds that were measured at all have NC1."""
-    lasts: dict[int, int] = {}
+    epochs: dict[int, set[int]] = {}
     for row in rows_at(rows, {"metric": "nc1"}):
-        lasts[row["seed"]] = max(row["epoch"], lasts.get(row["seed"], 0))
-    return min(lasts.values(), default=0)
+        epochs.setdefault(row["seed"], set()).add(row["epoch"])
+    return max(set.intersection(*epochs.values()), default=0) if epochs else 0
 
 
 def _parts(run: RunRecords) -> list[View]:

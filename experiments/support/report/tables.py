@@ -33,8 +33,9 @@ def timings(run: RunRecords) -> Table:
     """Returns how long each seed took: in all, and of its steps the median and the longest."""
     columns = ["seed", f"{run.step}s", "total, s", f"median {run.step}, s", "longest, s", "peak memory, MiB"]
     rows = []
-    for seed in dict.fromkeys(row.get("seed") for row in run.timings):
-        of_seed = [row for row in run.timings if row.get("seed") == seed]
+    taken = _taken(run.timings)
+    for seed in dict.fromkeys(row.get("seed") for row in taken):
+        of_seed = [row for row in taken if row.get("seed") == seed]
         seconds = [_seconds(row) for row in of_seed]
         peaks = [row["peak_rss_kib"] for row in of_seed if isinstance(row.get("peak_rss_kib"), int | float)]
         times = [f"{value:.3g}" for value in (sum(seconds), median(seconds), max(seconds))]
@@ -52,15 +53,20 @@ def differing(names: Sequence[str], changed: dict[str, list[Any]]) -> Table:
 def values_by_step(run: RunRecords) -> list[Table]:
     """Returns a table per view and panel: its mean over seeds at every step, a column per stage and set."""
     tables = []
-    for view in views_of(run):
+    views = views_of(run)
+    for view in views:
         for panel in panels_with_points(run):
+            if panel.at_head and view is not views[0]:
+                continue
             curves = curves_of(run, view, panel)
             steps = sorted({at for curve in curves for at in curve["x"]})
             if not steps:
                 continue
             columns = [run.step, *(_name(curve) for curve in curves)]
             rows = [[str(at), *(_at(curve, at) for curve in curves)] for at in steps]
-            title = f"{panel.title} ({panel.label})" + (f", {view.name}" if view.name else "")
+            title = f"{panel.title} ({panel.label})" + (
+                f", {view.name}" if view.name and not panel.at_head else ""
+            )
             tables.append(Table(title, columns, rows))
     return tables
 
@@ -79,6 +85,16 @@ def _at(curve: dict[str, Any], at: int) -> str:
         return "–"
     i = curve["x"].index(at)
     return (BELOW_FLOOR if curve["below"][i] else "") + f"{curve['mean'][i]:.3g}"
+
+
+def _taken(timings: Sequence[Row]) -> list[Row]:
+    """Returns the rows of steps that were computed, the last of each: a run that went on has some more than once."""
+    last = {}
+    for row in timings:
+        if not row.get("loaded"):
+            place = {k: v for k, v in row.items() if k != "peak_rss_kib" and not k.endswith("seconds")}
+            last[json.dumps(place, sort_keys=True)] = row
+    return list(last.values())
 
 
 def _seconds(row: Row) -> float:
