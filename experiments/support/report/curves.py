@@ -126,8 +126,8 @@ def steps_of(run: RunRecords) -> list[int]:
 def common_epochs(rows: Iterable[Row]) -> list[int]:
     """Returns the epochs of rows that no seed lacks which has later ones.
 
-    Others are those at which one seed first has all training points correct: alone, it would bend a mean. A seed
-    that has not come so far lacks nothing.
+    Others are those at which one seed first has all training points correct: alone, it would bend a mean. A
+    seed that has not come so far lacks nothing.
     """
     epochs: dict[int, set[int]] = {}
     for row in rows:

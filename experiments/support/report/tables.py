@@ -88,7 +88,7 @@ def _at(curve: dict[str, Any], at: int) -> str:
 
 
 def _taken(timings: Sequence[Row]) -> list[Row]:
-    """Returns the rows of steps that were computed, the last of each: a run that went on has some more than once."""
+    """Returns the last row of each step that was computed: a run that went on has some more than once."""
     last = {}
     for row in timings:
         if not row.get("loaded"):
