@@ -5,24 +5,26 @@ DNC_JAX_SCREENSHOTS, if that is set.
 """
 
 import dataclasses
-import json
-import os
-import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from experiments import deep_rfm, report
 from tests.experiments import plotting_runs
-from tests.experiments.report_runs import HOSTILE, make_network
-
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed: the page is not looked at"
+from tests.experiments.browsing import (
+    allow_downloads,
+    drawn,
+    mark_of,
+    needs_browser,
+    opened,
+    pressed,
+    requested,
+    said,
+    saved,
 )
+from tests.experiments.report_runs import HOSTILE
+
+pytestmark = needs_browser
 webdriver = pytest.importorskip(
     "selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'"
 )
@@ -34,69 +36,10 @@ SETTINGS = deep_rfm.Config(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    chosen = os.environ.get("DNC_JAX_SCREENSHOTS")
-    place = Path(chosen) if chosen else tmp_path_factory.mktemp("screenshots")
-    place.mkdir(parents=True, exist_ok=True)
-    return place
-
-
-@pytest.fixture(scope="module")
-def driver(folder, tmp_path_factory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    # A container has no user namespaces for the sandbox, and little shared memory; the browser's own
-    # connections are none of the page's.
-    flags = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run")
-    quiet = ("disable-background-networking", "disable-component-update", "disable-sync", "disable-quic")
-    for flag in flags + quiet:
-        options.add_argument(f"--{flag}")
-    downloads = {"download.default_directory": str(tmp_path_factory.mktemp("downloads"))}
-    options.add_experimental_option("prefs", downloads)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    started.downloads = Path(downloads["download.default_directory"])
-    yield started
-    started.quit()
-
-
-@pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("run")
     deep_rfm.main(dataclasses.replace(SETTINGS, workdir=workdir))
     return report.main(report.Config(runs=(workdir,)))
-
-
-def opened(driver: Any, path: Path, width: int = 1280, height: int = 900) -> None:
-    # A window has a least width; what a page sees of it has none.
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    driver.get_log("browser"), driver.get_log("performance")
-    driver.get(path.as_uri())
-
-
-def drawn(driver: Any, name: str) -> str:
-    return driver.execute_script("return document.getElementById(arguments[0]).outerHTML", name)
-
-
-def mark_of(driver: Any, name: str) -> float:
-    """Returns where the curves of a metric show the step of the slider, from the left."""
-    return float(driver.find_element("css selector", f"#{name} .mark").get_attribute("x1"))
-
-
-def pressed(driver: Any, name: str, *keys: str) -> None:
-    driver.find_element("id", name).send_keys(*keys)
-
-
-def said(driver: Any) -> list[str]:
-    return [entry["message"] for entry in driver.get_log("browser")]
-
-
-def requested(driver: Any) -> list[str]:
-    """Returns the addresses that the page asked for since it was opened."""
-    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return [address for address in sent if not address.startswith(("data:", "blob:"))]
 
 
 def test_the_slider_moves_every_figure_by_keyboard(driver, page):
@@ -158,19 +101,31 @@ def test_nothing_is_wider_than_the_window(driver, page, folder, width):
 
 def test_a_figure_is_saved_as_its_numbers(driver, page):
     opened(driver, page)
-    driver.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(driver.downloads)}
-    )
-    driver.find_element("css selector", "[aria-label^='Save NC1']").click()
-    path = driver.downloads / "nc1.csv"
-    for _ in range(100):
-        if path.exists():
-            break
-        time.sleep(0.05)
+    allow_downloads(driver)
+    name = page.parent.name
+    path = saved(driver, "Save NC1", f"{name}-nc1.csv")
     lines = path.read_text().splitlines()
-    assert lines[0] == '"curve","layer","mean","lowest","highest","seeds","below_floor"'
+    named = '"run","stage","points","layer","mean","lowest","highest","seeds","below_floor"'
+    assert lines[0] == named
+    assert lines[1].startswith(f'"{name}","input","training","1",')
     assert len(lines) == 1 + 3 * 2 * 3
     assert said(driver) == []
+
+
+def test_a_saved_figure_says_where_it_stands(driver, page):
+    opened(driver, page)
+    allow_downloads(driver)
+    pressed(driver, "slider", webdriver.Keys.HOME)
+    pressed(driver, "stage-nonlinear", webdriver.Keys.ARROW_LEFT)
+    name = page.parent.name
+    lines = saved(driver, "Save Cosines", f"{name}-layer_1-linear-heat.csv").read_text().splitlines()
+    assert lines[0].startswith('"run","layer","stage","row","1","2"')
+    assert lines[2].startswith(f'"{name}","1","linear","2",')
+    spectrum = saved(driver, "Save Spectrum", f"{name}-layer_1-spectrum.csv").read_text().splitlines()
+    assert spectrum[:2] == [
+        '"run","layer","index","eigenvalue over largest"',
+        f'"{name}","1","1","1"',
+    ]
 
 
 def test_runs_are_compared_and_chosen(driver, page, tmp_path, folder):
@@ -192,16 +147,3 @@ def test_runs_are_compared_and_chosen(driver, page, tmp_path, folder):
     assert driver.save_screenshot(str(folder / "comparison.png"))
     assert said(driver) == []
     assert requested(driver) == [path.as_uri()]
-
-
-def test_a_network_slides_through_epochs(driver, tmp_path, folder):
-    path = report.main(report.Config(runs=(make_network(tmp_path / "run"),)))
-    opened(driver, path)
-    last = drawn(driver, "nc1"), drawn(driver, "simplex")
-    pressed(driver, "view", webdriver.Keys.HOME)
-    assert drawn(driver, "nc1") != last[0]
-    assert drawn(driver, "simplex") == last[1]
-    pressed(driver, "slider", webdriver.Keys.HOME)
-    assert driver.find_element("id", "where").text == "epoch 0 of 10, layer 1"
-    assert drawn(driver, "simplex") != last[1]
-    assert said(driver) == []

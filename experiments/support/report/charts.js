@@ -16,8 +16,10 @@ const CLASSES = [...CYCLE.slice(0, 6), "#882255", "#8C6D00", "#555555", "#332288
 const SHAPES = ["circle", "square", "triangle", "diamond"];
 const DASH = { training: "", validation: "2 3", "held-out": "6 4" };
 // The wide form of curves, and the narrow one of figures beside heat maps, in units of a page's pixels.
-const WIDE = { width: 400, height: 250, left: 60, right: 14, top: 12, bottom: 42 };
+const WIDE = { width: 400, height: 250, left: 66, right: 14, top: 12, bottom: 46 };
 const NARROW = { ...WIDE, width: 320, height: 320 };
+const BELOW = "below the floor of the precision";
+const MOST_MARKERS = 40;
 
 function svg(name, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, name);
@@ -117,22 +119,24 @@ function pathOf(points) {
   return path;
 }
 
-// spec: lines [{x, mean, low?, high?, below?, seeds?, color, shape, dash, name, faint?}], label, xLabel, log, xLog,
-// mark (the slider's step), whole (steps are whole numbers), fraction (values lie in 0..1), onPick(x).
+// spec: lines [{x, mean, low?, high?, below?, seeds?, color, shape, dash, name, faint?}], label, xLabel, log, xLog, box,
+// mark (the slider's step), onPick(x). Returns what of the values cannot be drawn, in words, if anything.
 function drawLines(target, spec) {
   const box = spec.box || WIDE;
   target.replaceChildren();
   target.setAttribute("viewBox", `0 0 ${box.width} ${box.height}`);
   const right = box.width - box.right, bottom = box.height - box.bottom;
   const values = spec.lines.flatMap((line) => [...line.mean, ...(line.low || []), ...(line.high || [])]);
-  const yRange = spec.range || extent(values, spec.log), xs = spec.lines.flatMap((line) => line.x);
+  const yRange = extent(values, spec.log), xs = spec.lines.flatMap((line) => line.x);
   if (!yRange) {
     target.append(svg("text", { x: box.width / 2, y: box.height / 2, class: "absent" }, "no value recorded"));
-    return;
+    return "";
   }
   const first = xs.reduce((a, b) => Math.min(a, b)), last = xs.reduce((a, b) => Math.max(a, b));
   const room = spec.xLog ? 0 : Math.max((last - first) * 0.03, first === last ? 0.5 : 0);
-  const x = scale([first - room, last + room], [box.left, right], spec.xLog);
+  // A single index is in the middle of its axis.
+  const factor = spec.xLog && first === last ? 2 : 1;
+  const x = scale([first / factor - room, last * factor + room], [box.left, right], spec.xLog);
   const y = scale(yRange, [bottom, box.top], spec.log);
   const drawable = (v) => v !== null && (!spec.log || v > 0);
   for (const [tick, text] of spec.log ? logTicks(...yRange) : linearTicks(...yRange, 6)) {
@@ -155,26 +159,29 @@ function drawLines(target, spec) {
       const there = line.x.map((at, i) => i).filter((i) => drawable(line.low[i]));
       const up = there.map((i) => [x(line.x[i]), y(line.high[i])]);
       const down = there.map((i) => [x(line.x[i]), y(line.low[i])]).reverse();
-      target.append(svg("path", { d: pathOf([...up, ...down]) + "z", fill: line.color, class: "band" }));
+      if (there.length) target.append(svg("path", { d: pathOf([...up, ...down]) + "z", fill: line.color, class: "band" }));
     }
     const style = { stroke: line.color, "stroke-dasharray": line.dash || "none", class: line.faint ? "faint" : "line" };
     target.append(svg("path", { d: pathOf(points), ...style }));
-    if (line.faint || !line.shape || points.length > 40) continue;
+    if (line.faint || !line.shape) continue;
     points.forEach((point, i) => {
-      if (point === null) return;
       const hollow = line.below && line.below[i];
+      // Of long curves the markers that say more than the line.
+      if (point === null || (points.length > MOST_MARKERS && !hollow)) return;
       const dot = marker(line.shape, ...point, line.dash ? 2.2 : 3.4, {
         fill: hollow ? "var(--paper)" : line.color, stroke: line.color,
       });
-      const note = hollow ? ", below the floor of the precision" : "";
+      const note = hollow ? `, ${BELOW}` : "";
       dot.append(svg("title", {}, `${line.name}: ${spec.xLabel} ${line.x[i]}, ${number(line.mean[i])}${note}`));
       target.append(dot);
     });
   }
   target.onclick = spec.onPick && ((event) => {
-    const seen = target.getBoundingClientRect();
-    const at = ((event.clientX - seen.left) / seen.width) * box.width;
+    // From the window's coordinates to the picture's own, wherever it lies in its element.
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(target.getScreenCTM().inverse()).x;
     const nearest = xs.reduce((a, b) => (Math.abs(x(b) - at) < Math.abs(x(a) - at) ? b : a));
     spec.onPick(nearest);
   });
+  const dropped = spec.log ? spec.lines.flatMap((line) => line.mean).filter((v) => v !== null && v <= 0).length : 0;
+  return dropped ? `not drawn, as a log axis has no 0: ${dropped} value${dropped > 1 ? "s" : ""}` : "";
 }

@@ -40,15 +40,10 @@ function unpacked(heat) {
   return full;
 }
 
-function heatTable(heat) {
-  const full = unpacked(heat), size = heat.size;
-  return Array.from({ length: size }, (_, i) => [...full.slice(i * size, (i + 1) * size)].map((b) => signed(b).toFixed(3)));
-}
-
 function drawHeat(target, heat) {
-  const left = heat.edges ? 26 : 8, top = heat.edges ? 22 : 8, side = SIDE - left - 8, size = heat.size;
+  const left = heat.edges ? 30 : 8, top = heat.edges ? 24 : 8, side = SIDE - left - 8, size = heat.size;
   const full = unpacked(heat);
-  target.setAttribute("viewBox", `0 0 ${SIDE} ${top + side + 46}`);
+  target.setAttribute("viewBox", `0 0 ${SIDE} ${top + side + 50}`);
   const href = picture(size, size, (i) => mix(DIVERGING, full[i] / 254));
   target.replaceChildren(svg("image", { href, x: left, y: top, width: side, height: side, class: "pixels" }));
   target.append(svg("rect", { x: left, y: top, width: side, height: side, class: "frame" }));
@@ -64,8 +59,8 @@ function drawHeat(target, heat) {
   const bar = picture(128, 1, (i) => mix(DIVERGING, i / 127)), y = top + side + 8;
   target.append(svg("image", { href: bar, x: left, y, width: side, height: 9, preserveAspectRatio: "none" }));
   for (const [share, text, anchor] of [[0, "−1", "start"], [0.5, "0", ""], [1, "1", "end"]])
-    target.append(svg("text", { x: left + share * side, y: y + 21, class: `tick ${anchor}` }, text));
-  target.append(svg("text", { x: left + side / 2, y: y + 35, class: "label" }, heat.scale));
+    target.append(svg("text", { x: left + share * side, y: y + 22, class: `tick ${anchor}` }, text));
+  target.append(svg("text", { x: left + side / 2, y: y + 38, class: "label" }, heat.scale));
 }
 
 function rotated([x, y, z], { yaw, pitch }) {
@@ -103,6 +98,7 @@ function drawSimplex(target, data, angles) {
   }
 }
 
+// Returns how many eigenvalues are not drawn, in words, if any.
 function drawSpectrum(target, frames, step, name) {
   const lines = [], colors = Object.keys(frames).map(Number);
   const least = 1e-16;
@@ -114,13 +110,15 @@ function drawSpectrum(target, frames, step, name) {
     lines.push({ x: values.map((_, i) => i + 1), mean: kept, color, faint, shape: dots, name: `${name} ${at}` });
   }
   const shown = lines.filter((line) => line.x.length);
+  const dropped = (frames[step]?.spectrum?.values ?? []).filter((value) => value < least).length;
   drawLines(target, { lines: shown, log: true, xLog: true, label: "eigenvalue / largest", xLabel: "index of the eigenvalue", box: NARROW });
+  return dropped ? `not drawn: ${dropped} below ${power(-16)} of the largest` : "";
 }
 
 function drawVectors(target, data) {
   const names = [...data.labels], vectors = data.vectors.map(bytes);
   if (!data.shape) {
-    const left = 52, height = 24 * vectors.length, length = data.length;
+    const left = 70, height = 24 * vectors.length, length = data.length;
     target.setAttribute("viewBox", `0 0 ${SIDE} ${height + 30}`);
     target.replaceChildren();
     vectors.forEach((vector, i) => {

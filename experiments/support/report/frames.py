@@ -9,7 +9,7 @@ from jaxtyping import Float, Num
 from experiments.support.plotting.conv_reading import as_colors, sign_note
 from experiments.support.plotting.heat_maps import class_means_of_gram
 from experiments.support.plotting.rfm_matrices import in_cyclic_order, projector, scaled
-from experiments.support.records import Run
+from experiments.support.records import Row, Run
 from experiments.support.report.arrays import Arrays, as_text, packed_heat, quantised, relative
 from experiments.support.report.curves import NC1, NC2, RATIO, STAGES, View, curve, rounded, rows_at, steps_of
 from experiments.support.report.reading import RunRecords
@@ -17,6 +17,7 @@ from experiments.support.rfm_options import cell_name, operation_of
 
 Frame = dict[str, Any]
 NUM_VECTORS = 8
+BELOW = "below the floor of the precision: do not cite it"
 
 
 class Figure(NamedTuple):
@@ -78,12 +79,24 @@ def frames_of(run: RunRecords, view: View) -> dict[int, Frame]:
 def _of_layer(run: RunRecords, layer: int, arrays: Arrays) -> Frame:
     edges, shape = arrays["gram_class_edges", 1], run.config.get("image_shape") if layer == 1 else None
     spectrum, diagonal = arrays["agop_spectrum", 1], arrays["agop_diagonal", 1]
-    return {
-        "heat": {stage: _gram(arrays[f"gram_{stage}", 2], edges) for stage in STAGES},
-        "simplex": {stage: simplex(arrays[f"class_means_{stage}", 2]) for stage in STAGES},
+    rows = rows_at(run.rows, {"seed": run.seeds[0], "layer": layer})
+    below = {row["stage"] for row in rows if row.get("below_floor")}
+    grams = {stage: _gram(arrays[f"gram_{stage}", 2], edges) for stage in STAGES}
+    means = {stage: simplex(arrays[f"class_means_{stage}", 2]) for stage in STAGES}
+    of_m = {
         "spectrum": spectrum_of(spectrum, len(edges) - 2),
         "vectors": vectors_of(arrays["agop_eigenvectors", 2], spectrum, shape, diagonal),
     }
+    # M comes between what a layer receives and its linear stage, which is below the floor where M is.
+    return {
+        "heat": {stage: _marked(drawn, stage in below) for stage, drawn in grams.items()},
+        "simplex": {stage: _marked(drawn, stage in below) for stage, drawn in means.items()},
+    } | {name: _marked(drawn, "linear" in below) for name, drawn in of_m.items()}
+
+
+def _marked(drawn: dict[str, Any], is_below: bool) -> dict[str, Any]:
+    """Returns a figure whose caption says if what it shows is below the floor of the precision."""
+    return drawn | {"caption": f"{drawn['caption']}; {BELOW}"} if is_below else drawn
 
 
 def _of_epoch(run: RunRecords, epoch: int) -> Frame:
@@ -93,8 +106,8 @@ def _of_epoch(run: RunRecords, epoch: int) -> Frame:
     frame["nc2_by_layer"] = _by_layer(rows, NC2.metric, NC2.label)
     ansatz = {"AGOP": "nfa_correlation", "AGOP^½": "nfa_correlation_root"}
     places = {name: {"stage": "weights", "metric": metric} for name, metric in ansatz.items()}
-    with_agop = _lines(rows, places, "Pearson correlation", is_log=False)
-    frame["ansatz_by_layer"] = with_agop | {"caption": "blue circles: AGOP; orange squares: AGOP^½"}
+    legend = "blue circles: AGOP; orange squares: AGOP^½"
+    frame["ansatz_by_layer"] = _lines(rows, places, "Pearson correlation", legend, is_log=False)
     if path.exists():
         arrays = Arrays(path)
         cosines = arrays["cosines", 2]
@@ -230,18 +243,19 @@ def vectors_of(
     return found
 
 
-def _by_layer(rows: list[dict[str, Any]], metric: str, label: str) -> dict[str, Any]:
+def _by_layer(rows: list[Row], metric: str, label: str) -> dict[str, Any]:
     places = {stage: {"stage": stage, "metric": metric} for stage in STAGES}
-    drawn = _lines(rows, places, label, is_log=True)
-    return drawn | {"caption": "blue circles: input; orange squares: linear; green triangles: nonlinear"}
+    legend = "blue circles: input; orange squares: linear; green triangles: nonlinear"
+    return _lines(rows, places, label, legend, is_log=True)
 
 
 def _lines(
-    rows: list[dict[str, Any]], places: Mapping[str, Mapping[str, str]], label: str, *, is_log: bool
+    rows: list[Row], places: Mapping[str, Mapping[str, str]], label: str, legend: str, *, is_log: bool
 ) -> dict[str, Any]:
     found = {name: rows_at(rows, place) for name, place in places.items()}
     lines = [{"stage": name, "points": "training"} | curve(r, "layer") for name, r in found.items() if r]
-    return {"lines": lines, "label": label, "log": is_log, "caption": ""}
+    caption = f"{legend}; hollow: {BELOW}" if any(any(line["below"]) for line in lines) else legend
+    return {"lines": lines, "label": label, "log": is_log, "caption": caption}
 
 
 def _images(images: np.ndarray, names: list[str], caption: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 // The page: one state (run, part, step, stage), set by the controls, drawn by every figure.
 
 const report = JSON.parse(document.getElementById("report").textContent);
-const STAGES = ["input", "linear", "nonlinear"];
 const START = { yaw: 0.5, pitch: 0.35 };
 const state = { run: 0, view: 0, at: 0, stage: "nonlinear", ...START };
 const isComparison = report.runs.length > 1;
@@ -32,14 +31,21 @@ function place(isStaged, isOfView) {
   return parts.join(", ");
 }
 
-const hasStages = report.figures.some((figure) => figure.is_staged) || isComparison;
+const curvesOf = (each) => each.views.flatMap((part) => Object.values(part.curves).flat());
+const hasStages = report.figures.some((figure) => figure.is_staged)
+  || (isComparison && report.runs.some((each) => curvesOf(each).some((curve) => curve.stage)));
+
+// The curves of a run that belong to a panel: of a network's head in whatever layer, of others in the chosen one.
+function ofPanel(each, panel) {
+  const part = panel.head ? each.views[0] : each.views.find((other) => other.name === view().name);
+  return part?.curves[panel.metric] ?? [];
+}
 
 // Curves of the selected run by stage, or of all runs at the selected stage.
 function linesOf(panel) {
-  if (!isComparison) return view().curves[panel.metric]?.map((curve) => styled(curve, STAGE[curve.stage], "")) ?? [];
+  if (!isComparison) return ofPanel(run(), panel).map((curve) => styled(curve, STAGE[curve.stage], ""));
   return report.runs.flatMap((each, i) => {
-    const part = each.views.find((other) => other.name === view().name);
-    const curves = (part?.curves[panel.metric] ?? []).filter((c) => !c.stage || c.stage === state.stage);
+    const curves = ofPanel(each, panel).filter((c) => !c.stage || c.stage === state.stage);
     const style = { color: CYCLE[i % CYCLE.length], shape: SHAPES[i % SHAPES.length] };
     return curves.map((curve) => styled(curve, style, each.name));
   });
@@ -47,7 +53,7 @@ function linesOf(panel) {
 
 function styled(curve, style, name) {
   const parts = [name, curve.stage, curve.points].filter((part) => part);
-  return { ...curve, ...style, dash: DASH[curve.points], name: parts.join(", ") };
+  return { ...curve, ...style, dash: DASH[curve.points], name: parts.join(", "), run: name || run().name };
 }
 
 function go(at) {
@@ -61,75 +67,49 @@ function goTo(where) {
   go(steps.reduce((best, _, i) => (gap(i) < gap(best) ? i : best), 0));
 }
 
-// A figure with its title, its caption and a button that saves its numbers.
-function card(parent, title, name, table) {
+// A figure with its title, its caption and a button that saves its numbers; saved() is the file's name and its rows.
+function card(parent, title, name, saved) {
   const target = svg("svg", { role: "img", id: name });
   const caption = html("p", { class: "caption" });
   const save = html("button", { type: "button", class: "save", "aria-label": `Save ${title} as CSV` }, "CSV");
-  save.addEventListener("click", () => saveCsv(`${name}.csv`, table()));
+  save.addEventListener("click", () => saveCsv(...saved()));
   const head = html("div", { class: "head" }, html("h2", {}, title), save);
   const node = html("figure", {}, head, target, html("figcaption", {}, caption));
   parent.append(node);
   return { node, target, caption };
 }
 
-function saveCsv(name, rows) {
-  // A text that starts like a formula is one to a spreadsheet.
-  const safe = (value) => (typeof value === "string" && /^[=+@\t\r-]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : value);
-  const cell = (value) => `"${String(safe(value) ?? "").replaceAll('"', '""')}"`;
-  const text = rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
-  const link = html("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}
-
-function curveTable(lines, by) {
-  const head = ["curve", by, "mean", "lowest", "highest", "seeds", "below_floor"];
-  const rows = lines.flatMap((l) => l.x.map((x, i) => [l.name, x, l.mean[i], l.low[i], l.high[i], l.seeds[i], l.below[i]]));
-  return [head, ...rows];
-}
-
-function figureTable(figure) {
-  const data = dataOf(figure);
-  if (!data) return [["absent"]];
-  if (figure.kind === "heat") return heatTable(data);
-  if (figure.kind === "simplex") return [["class", "x", "y", "z"], ...data.means.map((m, i) => [(data.classes || [])[i] ?? i, ...m])];
-  if (figure.kind === "spectrum") return [["index", "eigenvalue over largest"], ...data.values.map((v, i) => [i + 1, v])];
-  if (figure.kind === "lines") return curveTable(data.lines.map((line) => styled(line, {}, "")), "layer");
-  const rows = figure.kind === "vectors" ? data.vectors.map((v) => [...bytes(v)].map((b) => signed(b).toFixed(3))) : data.images.map((v) => [...bytes(v)]);
-  return rows.map((row, i) => [data.labels[i], ...row]);
-}
-
 function drawFigure(figure, { target, caption }) {
-  const data = dataOf(figure);
-  target.classList.toggle("empty", !data);
+  const data = dataOf(figure), notes = [data?.caption];
   if (!data) {
     target.setAttribute("viewBox", `0 0 ${SIDE} 60`);
     target.replaceChildren(svg("text", { x: SIDE / 2, y: 34, class: "absent" }, `nothing recorded at ${report.step} ${step()}`));
   } else if (figure.kind === "heat") drawHeat(target, data);
   else if (figure.kind === "simplex") drawSimplex(target, data, state);
-  else if (figure.kind === "spectrum") drawSpectrum(target, frames().frames, step(), report.step);
+  else if (figure.kind === "spectrum") notes.push(drawSpectrum(target, frames().frames, step(), report.step));
   else if (figure.kind === "vectors") drawVectors(target, data);
   else if (figure.kind === "images") drawImages(target, data);
-  else drawLines(target, { ...data, lines: data.lines.map((line) => styled(line, STAGE[line.stage], "")), xLabel: "layer", box: NARROW });
-  caption.textContent = data?.caption ?? "";
-  target.setAttribute("aria-label", [figure.title, place(figure.is_staged, view().own), data?.caption ?? "nothing recorded"].filter((t) => t).join(": "));
+  else notes.push(drawLines(target, { ...data, lines: data.lines.map((line) => styled(line, STAGE[line.stage], "")), xLabel: "layer", box: NARROW }));
+  caption.textContent = notes.filter((note) => note).join("; ");
+  target.setAttribute("aria-label", [figure.title, place(figure.is_staged, view().own), data ? caption.textContent : "nothing recorded"].filter((t) => t).join(": "));
 }
 
 function drawPanel(panel, { target, caption }) {
   const lines = linesOf(panel);
-  drawLines(target, { ...panel, lines, xLabel: report.step, mark: step(), onPick: goTo });
-  const here = lines.filter((line) => line.x.includes(step()));
-  const values = here.map((line) => `${line.name} ${number(line.mean[line.x.indexOf(step())])}`);
+  const dropped = drawLines(target, { ...panel, lines, xLabel: report.step, mark: step(), onPick: goTo });
+  const here = lines.filter((line) => line.x.includes(step())), at = (line) => line.x.indexOf(step());
+  const values = here.map((line) => `${line.name} ${line.below[at(line)] ? "~" : ""}${number(line.mean[at(line)])}`);
   const shown = values.length && values.length <= 6 ? `${report.step} ${step()}: ${values.join("; ")}` : "";
-  caption.textContent = lines.length ? "" : "not recorded here";
+  const isBelow = here.some((line) => line.below[at(line)]);
+  const notes = [lines.length ? dropped : "not recorded here", isBelow ? `${report.step} ${step()}: ${BELOW}` : ""];
+  caption.textContent = notes.filter((note) => note).join("; ");
   target.setAttribute("aria-label", `${panel.title}, ${panel.label} by ${report.step}. ${shown}`);
 }
 
 // Numbers at the slider's step, of the selected run.
 function drawValues() {
   const texts = report.panels.flatMap((panel) => {
-    const curves = (view().curves[panel.metric] ?? []).filter((c) => !c.stage || c.stage === state.stage);
+    const curves = ofPanel(run(), panel).filter((c) => !c.stage || c.stage === state.stage);
     const parts = curves.filter((c) => c.x.includes(step())).map((c) => {
       const i = c.x.indexOf(step()), value = c.mean[i];
       const text = panel.metric === "accuracy" ? `${number(100 * value)}%` : number(value);
@@ -146,7 +126,7 @@ function draw() {
   slider.value = state.at;
   slider.setAttribute("aria-valuetext", `${report.step} ${step()}`);
   by("where").textContent = place(hasStages, true);
-  for (const stage of STAGES) by(`stage-${stage}`).checked = stage === state.stage;
+  for (const stage of report.stages) by(`stage-${stage}`).checked = stage === state.stage;
   drawValues();
   for (const redraw of drawn) redraw();
 }
@@ -175,12 +155,13 @@ function chooseRun(chosen) {
 
 function fillTables() {
   const tables = isComparison ? [report.differences, ...run().tables] : run().tables;
-  by("tables").replaceChildren(...tables.filter((t) => t.rows.length).map((table, i) => {
-    const name = isComparison && i > 0 ? `${table.title}: ${run().name}` : table.title;
+  by("tables").replaceChildren(...tables.filter((t) => t.rows.length).map((table) => {
+    const isOfAll = table === report.differences;
+    const name = isComparison && !isOfAll ? `${table.title}: ${run().name}` : table.title;
     const heads = table.columns.map((text) => html("th", { scope: "col" }, text));
     const rows = table.rows.map((cells) => html("tr", {}, ...cells.map((cell, c) => html(c ? "td" : "th", c ? {} : { scope: "row" }, cell))));
     const grid = html("table", {}, html("thead", {}, html("tr", {}, ...heads)), html("tbody", {}, ...rows));
-    return html("section", { class: isComparison && i === 0 ? "table whole" : "table" }, html("h2", {}, name), html("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, grid));
+    return html("section", { class: isOfAll ? "table whole" : "table" }, html("h2", {}, name), html("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, grid));
   }));
 }
 
@@ -192,12 +173,12 @@ function swatch({ color, shape, dash }) {
 }
 
 function fillLegend() {
-  const lines = report.runs.flatMap((each) => each.views.flatMap((part) => Object.values(part.curves).flat()));
+  const lines = report.runs.flatMap(curvesOf);
   const points = ["training", "validation", "held-out"].filter((name) => lines.some((line) => line.points === name));
-  const seeds = Math.max(...lines.flatMap((line) => line.seeds), 1);
+  const seeds = lines.flatMap((line) => line.seeds).reduce((a, b) => Math.max(a, b), 1);
   const colors = isComparison
     ? report.runs.map((each, i) => [each.name, { color: CYCLE[i % CYCLE.length], shape: SHAPES[i % SHAPES.length] }])
-    : STAGES.filter((stage) => lines.some((line) => line.stage === stage)).map((stage) => [stage, STAGE[stage]]);
+    : report.stages.filter((stage) => lines.some((line) => line.stage === stage)).map((stage) => [stage, STAGE[stage]]);
   const entries = [...colors, ...points.map((name) => [name, { color: "var(--ink)", dash: DASH[name] }])];
   by("legend").replaceChildren(...entries.map(([name, style]) => html("span", {}, swatch(style), name)));
   const notes = [`vertical line: the slider's ${report.step}`];
@@ -264,18 +245,18 @@ function begin() {
   fillLegend();
   by("step-name").textContent = report.step;
   by("stages").hidden = !hasStages;
-  for (const stage of STAGES) by(`stage-${stage}`).addEventListener("change", () => { state.stage = stage; draw(); });
+  for (const stage of report.stages) by(`stage-${stage}`).addEventListener("change", () => { state.stage = stage; draw(); });
   by("slider").addEventListener("input", () => go(Number(by("slider").value)));
   by("play").addEventListener("click", play);
   by("figures").classList.toggle("many", report.figures.length > 4);
   for (const figure of report.figures) {
-    const parts = card(by("figures"), figure.title, figure.name, () => figureTable(figure));
+    const parts = card(by("figures"), figure.title, figure.name, () => savedFigure(figure));
     const redraw = () => drawFigure(figure, parts);
     if (figure.kind === "simplex") turnable(parts, redraw);
     drawn.push(redraw);
   }
   for (const panel of report.panels) {
-    const parts = card(by("curves"), panel.title, panel.metric, () => curveTable(linesOf(panel), report.step));
+    const parts = card(by("curves"), panel.title, panel.metric, () => savedCurves(panel));
     drawn.push(() => drawPanel(panel, parts));
   }
   go(run().steps.length - 1);

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.support.report import tables
 from experiments.support.report.curves import (
     PANELS,
+    STAGES,
     Panel,
     View,
     curves_of,
@@ -23,7 +24,7 @@ from experiments.support.report.frames import FIGURES, frames_of
 from experiments.support.report.reading import RunRecords, differences
 from experiments.support.report.story import names_of, setting_of, story_of, title_of, unfinished
 
-SCRIPTS = ("charts.js", "figures.js", "page.js")
+SCRIPTS = ("charts.js", "figures.js", "saving.js", "page.js")
 # Nothing but what the page itself holds is run or shown; pictures and downloads are made of its data.
 POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data: blob:; "
@@ -59,6 +60,7 @@ def model(runs: Sequence[RunRecords]) -> dict[str, Any]:
     return {
         "title": title_of(runs),
         "step": runs[0].step,
+        "stages": STAGES,
         "note": NOTES.get(runs[0].command, ""),
         "part": {"train_network": "layer", "rfm": "target"}.get(runs[0].command, ""),
         "figures": [f._asdict() for f in FIGURES[runs[0].command] if f.name in drawn],
@@ -70,7 +72,7 @@ def model(runs: Sequence[RunRecords]) -> dict[str, Any]:
 
 def _panel(panel: Panel) -> dict[str, Any]:
     fields = {name: getattr(panel, name) for name in ("metric", "title", "label")}
-    return fields | {"log": panel.is_log, "short": panel.title.split(":")[0]}
+    return fields | {"log": panel.is_log, "head": panel.at_head, "short": panel.title.split(":")[0]}
 
 
 def _run(run: RunRecords, name: str) -> dict[str, Any]:

@@ -182,6 +182,9 @@ def names_of(runs: Sequence[RunRecords], changed: dict[str, list[Any]]) -> list[
         return [runs[0].folder.name]
     names = [", ".join(f"{name} {values[i]}" for name, values in options.items()) for i in range(len(runs))]
     short = [name if 0 < len(name) <= 60 else run.folder.name for name, run in zip(names, runs, strict=True)]
-    if len(set(short)) == len(short):
-        return short
-    return [f"{name} ({run.folder.name})".lstrip() for name, run in zip(short, runs, strict=True)]
+    ways = (
+        [f"{name} ({run.folder.name})" for name, run in zip(short, runs, strict=True)],
+        [f"{name} ({run.folder})" for name, run in zip(short, runs, strict=True)],
+    )
+    # Folders of one name, and texts that only look like another run's: no two runs are in one place.
+    return next(found for found in (short, *ways) if len(set(found)) == len(runs))
