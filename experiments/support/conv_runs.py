@@ -25,11 +25,9 @@ from experiments.support import checkpoint, rfm_measures, rfm_runs
 from experiments.support.conv_data import ImageSet, ImageSets
 from experiments.support.conv_looks import looks
 from experiments.support.conv_options import Settings, agop_images, kernel_of
-from experiments.support.conv_table import IterationTable
+from experiments.support.conv_table import SELECTED, IterationTable
 from experiments.support.records import Row, Run, to_lines
 from experiments.support.rfm_measures import FEATURE_MATRIX, MACHINE, Measured
-
-SELECTED = "selected_iteration"
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def open_run(workdir: Path, config: Mapping[str, Any], environment: Mapping[str,
         _discard(workdir)
     write_json(workdir / "config.json", config)
     write_json(workdir / "environment.json", environment)
+    _drop_torn_line(workdir / "timings.jsonl")
     for folder in OWN_FOLDERS:
         make_folder(workdir / folder)
     write_atomically(run.metrics, lambda _: None)
@@ -151,6 +152,13 @@ def _check_same(path: Path, config: Mapping[str, Any]) -> None:
             f"{path.parent} holds a run of another configuration:\n{differences}\n"
             "choose another --workdir, or start over with --no-resume, which removes that run"
         )
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Removes half of a last row, which a kill leaves: the next row would go on in its line."""
+    found = path.read_bytes() if path.exists() else b""
+    if found and not found.endswith(b"\n"):
+        write_atomically(path, lambda file: file.write(found[: found.rfind(b"\n") + 1]))
 
 
 def _check_free(workdir: Path) -> None:

@@ -31,10 +31,13 @@ def story_lines(rows: Iterable[Row]) -> list[str]:
     below = [layer for (_, layer, _), row in nc1.items() if row.get("below_floor")]
     is_below = any(nc1[seed, depth, "nonlinear"].get("below_floor") for seed in seeds)
     mark = BELOW_FLOOR if is_below else ""
+    counted = f"{len(pairs)} layer{'s' * (len(pairs) > 1)}"
+    if len(seeds) > 1:
+        counted = f"{len(pairs)} cases, {depth} layer{'s' * (depth > 1)} in each of {len(seeds)} seeds"
     lines = [
         f"NC1 went from {first:.2g} at the input to {mark}{last:.2g} after {depth} layer{'s' * (depth > 1)}, "
         f"{mark}{change(first, last)} (mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}).",
-        f"The linear stage, M^(1/2) x, lowered it in {lowered['linear']} of {len(pairs)} layers; "
+        f"Of {counted}, the linear stage, M^(1/2) x, lowered it in {lowered['linear']}, "
         f"the nonlinear stage, phi, in {lowered['nonlinear']}.",
     ]
     if below:

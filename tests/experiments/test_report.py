@@ -121,14 +121,6 @@ def test_the_page_allows_its_own_script_and_style_and_nothing_else(finished):
     assert found == {"http://www.w3.org/2000/svg"}
 
 
-def test_every_control_has_a_label(finished):
-    tags = Elements(page_of(finished)).tags
-    (slider,) = (a for tag, a in tags if tag == "input" and a["type"] == "range")
-    assert slider["id"] == "slider"
-    assert any(a.get("aria-live") == "polite" for tag, a in tags if tag == "output")
-    assert ("html", {"lang": "en"}) in tags
-
-
 def test_twenty_layers_of_5000_points_stay_small(tmp_path):
     size = {"num_classes": 10, "num_blocks": 200, "input_size": 1024, "image_shape": (28, 28, 1)}
     run = plotting_runs.make_run(tmp_path / "run", depth=20, **size)

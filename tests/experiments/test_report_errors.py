@@ -1,5 +1,6 @@
 """What a report refuses: folders that hold no run, damaged records, runs that cannot be compared."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from experiments.support import command
 from experiments.support.atomic import WriteError
 from experiments.support.checkpoint import save_arrays
 from experiments.support.records import RecordsError
-from tests.experiments import plotting_runs
-from tests.experiments.report_runs import make_network, make_rfm, page_of
+from tests.experiments import conv_runs_small, plotting_runs
+from tests.experiments.report_runs import data_in, make_network, make_rfm, page_of
 
 SMALL = {"depth": 2, "seeds": (0,), "num_classes": 3, "num_blocks": 6}
+
+make_conv = partial(conv_runs_small.make_run, command="conv_rfm")
 
 
 @pytest.fixture
@@ -91,6 +94,39 @@ def test_a_damaged_line_is_named(run, line, expected):
 def test_a_damaged_configuration_is_refused(run, config, expected):
     (run / "config.json").write_text(config)
     assert expected in refused(run)
+
+
+@pytest.mark.parametrize(
+    ("make", "changed", "expected"),
+    [
+        (make_rfm, {"task": None}, "'task' in"),
+        (make_rfm, {"kernel": None}, "'kernel' in"),
+        (make_rfm, {"num_iters": None}, "'num_iters' in"),
+        (make_rfm, {"ranks": ["../1"]}, "ranks in"),
+        (make_conv, {"class_names": None}, "'class_names' in"),
+        (make_conv, {"class_names": [1]}, "class_names in"),
+        (make_conv, {"class_names": ["a"]}, "have no names"),
+        (plotting_runs.make_run, {"image_shape": ["a"]}, "image_shape in"),
+    ],
+)
+def test_a_damaged_option_of_an_experiment_is_refused(tmp_path, make, changed, expected):
+    path = make(tmp_path / "run") / "config.json"
+    config = json.loads(path.read_text()) | changed
+    path.write_text(json.dumps(config))
+    assert expected in refused(path.parent)
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+    assert expected.replace("' in", "'") in refused(path.parent)
+
+
+def test_half_of_a_last_row_is_no_row(run):
+    before = data_in(page_of(run))["runs"][0]
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        with (run / name).open("a") as file:
+            file.write('{"seed": 0, "layer": 1, "se')
+    assert data_in(page_of(run))["runs"][0] == before
+    with (run / "timings.jsonl").open("a") as file:
+        file.write("\n")
+    assert "timings.jsonl, line 1 is damaged" in refused(run)
 
 
 def test_damaged_arrays_are_named(run):

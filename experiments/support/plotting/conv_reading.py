@@ -13,6 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from experiments.support.checkpoint import load_arrays
+from experiments.support.conv_table import SELECTED
 from experiments.support.plotting.first_layer import signed_image
 from experiments.support.plotting.style import STYLE, plain_name, set_headline
 from experiments.support.records import RecordsError, Row, read_run
@@ -53,7 +54,7 @@ class Records(NamedTuple):
     @property
     def picks(self) -> dict[int, int]:
         """The iteration that validation picks, by seed; empty without validation images."""
-        return {r["seed"]: r["iteration"] for r in self.rows if r["metric"] == "selected_iteration"}
+        return {r["seed"]: r["iteration"] for r in self.rows if r["metric"] == SELECTED}
 
 
 def read_records(workdir: Path) -> Records:

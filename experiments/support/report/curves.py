@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments.support.plotting.reading import STAGES
 from experiments.support.records import Row
 from experiments.support.report.reading import RunRecords
 from experiments.support.rfm_options import cells
 from experiments.support.story import over_seeds
 
-STAGES = ("input", "linear", "nonlinear")
 MACHINE, NETWORK, MATRIX, WEIGHTS = (("machine",), ("network",), ("feature_matrix",), ("weights",))
 INPUT = ("input",)
 # The points that a metric is of, and the prefix of its name in the records.

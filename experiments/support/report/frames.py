@@ -9,7 +9,7 @@ from jaxtyping import Float, Num
 from experiments.support.plotting.conv_reading import as_colors, sign_note
 from experiments.support.plotting.heat_maps import class_means_of_gram
 from experiments.support.plotting.rfm_matrices import in_cyclic_order, projector, scaled
-from experiments.support.records import Row, Run
+from experiments.support.records import RecordsError, Row, Run
 from experiments.support.report.arrays import Arrays, as_text, packed_heat, quantised, relative
 from experiments.support.report.curves import NC1, NC2, RATIO, STAGES, View, curve, rounded, rows_at, steps_of
 from experiments.support.report.reading import RunRecords
@@ -154,7 +154,13 @@ def _of_patches(run: RunRecords, arrays: Arrays) -> dict[int, Frame]:
         flat = top.reshape(len(top), -1)
         frames[i]["vectors"] = vectors_of(flat, spectra[i], list(top.shape[1:]), None)
     needed = {"sample_images": arrays["sample_images", 4]}
-    names = [run.config["class_names"][label] for label in arrays["labels", 1]]
+    labels, class_names = arrays["labels", 1].astype(int), run.config["class_names"]
+    if not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise RecordsError(
+            f"'labels' in {arrays.path} have no names: got {labels.tolist()} for {len(class_names)} "
+            f"class_names in config.json; delete {arrays.path} and resume the run"
+        )
+    names = [class_names[label] for label in labels]
     after = arrays["transformed_images", 4]
     # Contrast of its own, since M^(1/2) changes the lengths of patches.
     images = {

@@ -9,6 +9,10 @@ from experiments.support.report.story import names_of, setting_of, story_of, tit
 
 # What Markdown, or a browser that shows it, could take for more than text.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+# Where threads make links of plain text, which no backslash prevents: people, issues, addresses.
+_LINKED = re.compile(r"(?<=@)|(?<=#)(?=\d)|(?<=\bGH-)(?=\d)|(?<=:)(?=//)|(?<=\bwww)(?=\.)", re.IGNORECASE)
+# Of no width.
+_BREAK = "\u200b"
 
 
 def markdown(runs: Sequence[RunRecords]) -> str:
@@ -44,5 +48,5 @@ def _table(table: tables.Table, level: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Returns text that shows as it is, in one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Returns text that shows as it is, in one line, and becomes no link."""
+    return _SPECIAL.sub(r"\\\1", _LINKED.sub(_BREAK, " ".join(text.split())))

@@ -17,6 +17,11 @@ STEPS = {
     "rfm": ("iteration", "num_iters"),
     "conv_rfm": ("iteration", "num_iters"),
 }
+# Options that a report of the experiment cannot do without, but for the number of steps.
+_CONFIG_TYPES: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "rfm": {"task": str, "kernel": str},
+    "conv_rfm": {"class_names": list},
+}
 _ROW_TYPES: dict[str, type | tuple[type, ...]] = {"seed": int, "stage": str, "metric": str}
 # Fields of a row that do not say what was measured.
 OF_NUMBER = ("value", "below_floor")
@@ -131,17 +136,26 @@ def _config(path: Path) -> dict[str, Any]:
             f"{path} is of an experiment without a report: got command {command!r}, expected "
             f"one of {', '.join(STEPS)}; figures of the others are in the folder figures/ of their run"
         )
-    lists = ("seeds", *(name for name in ("ranks", "degrees") if name in config))
-    check_types(config, dict.fromkeys(lists, list), str(path))
-    if not config["seeds"] or not all(_is_int(seed) for seed in config["seeds"]):
-        raise RecordsError(
-            f"seeds in {path} are malformed: got {config['seeds']!r}, expected whole numbers; "
-            "correct the record"
-        )
-    number = STEPS[config["command"]][1]
-    if number != "num_iters" or number in config:
-        check_types(config, {number: int}, str(path))
+    check_types(config, {"seeds": list} | _CONFIG_TYPES.get(command, {}), str(path))
+    for name in ("seeds", *(name for name in ("ranks", "degrees") if name in config)):
+        _check_items(config[name], name, path, int, "whole numbers")
+    if config.get("image_shape") is not None:
+        _check_items(config["image_shape"], "image_shape", path, int, "whole numbers")
+    if command == "conv_rfm":
+        _check_items(config["class_names"], "class_names", path, str, "names")
+    # A random M is no iteration: its number is not recorded.
+    if config.get("features") != "random_circulant":
+        check_types(config, {STEPS[command][1]: int}, str(path))
     return config
+
+
+def _check_items(values: object, name: str, path: Path, kind: type, expected: str) -> None:
+    """Returns nothing; raises RecordsError unless there is a list of at least one item, all of a kind."""
+    items = values if isinstance(values, list) else []
+    if not items or not all(isinstance(item, kind) and not isinstance(item, bool) for item in items):
+        raise RecordsError(
+            f"{name} in {path} are malformed: got {values!r}, expected {expected}; correct the record"
+        )
 
 
 def _object(path: Path, *, required: bool = False) -> dict[str, Any]:
@@ -151,9 +165,21 @@ def _object(path: Path, *, required: bool = False) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    numbered = enumerate(read_text(path).split("\n"), start=1)
+    lines = read_text(path).split("\n")
+    if _is_torn(lines[-1]):
+        lines.pop()
+    numbered = enumerate(lines, start=1)
     places = ((f"{path}, line {number}", line) for number, line in numbered if line.strip())
     return [(place, parse_object(line, place, _DELETE)) for place, line in places]
+
+
+def _is_torn(line: str) -> bool:
+    """Returns whether a last line, which no line break ends, is half of a row: a kill leaves such a one."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return bool(line.strip())
+    return False
 
 
 def _finite(value: object, place: str) -> bool:
@@ -164,10 +190,6 @@ def _finite(value: object, place: str) -> bool:
         raise RecordsError(f"{place} is damaged: got value {value!r}, expected a number; {_DELETE}")
     # A whole number may be larger than any float.
     return abs(value) < math.inf and (isinstance(value, float) or abs(value) < 2**1000)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def differences(runs: Sequence[RunRecords]) -> dict[str, list[Any]]:
