@@ -37,6 +37,7 @@ from experiments.support.rfm_options import (
     operation_of,
 )
 from experiments.support.rfm_table import IterationTable
+from experiments.support.snapshots import iterate_arrays
 
 RESCALES = {"none": None, "max": by_max, "trace": by_trace}
 
@@ -64,17 +65,18 @@ def run_cell(session: Session, seed: int, cell: Cell) -> list[Row]:
         checkpoint.save_arrays(path, arrays | {"rows": np.asarray(json.dumps(rows))}, owner)
     else:
         rows, arrays = loaded
+        arrays = with_spectra(arrays)
         run.log(rows)
         session.table.rows(rows)
     if seed == session.settings["seeds"][0]:
         shown = arrays_path(run, cell)
-        if not checkpoint.is_whole(shown, owner):
+        if not has_spectra(shown, owner):
             checkpoint.save_arrays(shown, arrays, owner)
     return rows
 
 
 def fit_cell(session: Session, seed: int, cell: Cell) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """Returns the rows of one seed and target, and what is kept of it: every M, and the true directions."""
+    """Returns the rows of one seed and target, and what is kept: every M, its spectrum, true directions."""
     place = {"seed": seed} | cell
     points = place_points(session, seed, cell)
     operation = operation_of(session.task)
@@ -99,7 +101,20 @@ def fit_cell(session: Session, seed: int, cell: Cell) -> tuple[list[Row], dict[s
         rows += late
     to_lines(rows)  # raises before anything that cannot be recorded is kept
     directions = {} if points.directions is None else {"directions": np.asarray(points.directions)}
-    return rows, {"feature_matrices": stacked} | directions
+    return rows, iterate_arrays(stacked) | directions
+
+
+def with_spectra(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays of a target with the spectra of its M, which older checkpoints lack."""
+    return arrays if "spectra" in arrays else arrays | iterate_arrays(arrays["feature_matrices"])
+
+
+def has_spectra(path: Path, owner: str) -> bool:
+    """Returns whether a file of arrays is whole, of its owner, and not of an older run."""
+    try:
+        return "spectra" in checkpoint.load_arrays(path, owner)
+    except checkpoint.CheckpointError:
+        return False
 
 
 def iterates(session: Session, seed: int, points: Points) -> Iterator[RFM]:

@@ -18,10 +18,10 @@ def layer_arrays(
     feature_matrix: np.ndarray, stages: Mapping[str, np.ndarray], labels: np.ndarray, num_classes: int
 ) -> dict[str, np.ndarray]:
     """Returns the arrays of arrays/layer_NN.npz: of M, and of the training points at each stage."""
-    values, vectors = np.linalg.eigh(feature_matrix.astype(np.float64))
+    spectrum, eigenvectors = spectrum_of(feature_matrix)
     arrays = {
-        "agop_spectrum": np.maximum(values[::-1], 0.0),
-        "agop_eigenvectors": vectors[:, ::-1][:, :NUM_EIGENVECTORS].T,
+        "agop_spectrum": spectrum,
+        "agop_eigenvectors": eigenvectors,
         "agop_diagonal": np.diagonal(feature_matrix),
         "gram_class_edges": block_edges(labels, num_classes),
     }
@@ -30,6 +30,22 @@ def layer_arrays(
         stats = class_stats(jnp.asarray(features), jnp.asarray(labels), num_classes)
         arrays[f"class_means_{name}"] = simplex_coordinates(np.asarray(stats.means))
     return arrays
+
+
+def spectrum_of(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the eigenvalues of a PSD matrix (d,), largest first, and the top eigenvectors as rows."""
+    values, vectors = np.linalg.eigh(matrix.astype(np.float64))
+    return np.maximum(values[::-1], 0.0), vectors[:, ::-1][:, :NUM_EIGENVECTORS].T
+
+
+def iterate_arrays(matrices: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns every M of an RFM (t, d, d), its spectra (t, d) and top eigenvectors (t, 8, d)."""
+    spectra, eigenvectors = zip(*map(spectrum_of, matrices), strict=True)
+    return {
+        "feature_matrices": matrices,
+        "spectra": np.stack(spectra),
+        "eigenvectors": np.stack(eigenvectors),
+    }
 
 
 def epoch_arrays(features: Array, labels: Array, num_classes: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.support.checkpoint import save_arrays
 from experiments.support.report.page import page
 from experiments.support.report.reading import read_runs
-from experiments.support.snapshots import epoch_arrays
+from experiments.support.snapshots import epoch_arrays, iterate_arrays
 from tests.experiments.plotting_runs import write_rows
 
 HOSTILE = "</script><img src=x onerror=alert(1)>@data@"
@@ -102,7 +102,7 @@ def make_rfm(workdir: Path, **config: Any) -> Path:
     )
     for rank in (1, 2):
         matrices = np.stack([np.diag([1.0] * rank + [0.5**i] * (6 - rank)) for i in range(3)])
-        arrays = {"feature_matrices": matrices, "directions": np.eye(6)[:, :rank]}
+        arrays = iterate_arrays(matrices) | {"directions": np.eye(6)[:, :rank]}
         save_arrays(workdir / "arrays" / f"rank_{rank}_degree_2.npz", arrays)
     return workdir
 

@@ -1,6 +1,7 @@
 """Atomic files, checkpoints and records under damage and full disks."""
 
 import errno
+import json
 import os
 
 import numpy as np
@@ -92,3 +93,13 @@ def test_a_damaged_configuration_is_explained(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(records.RecordsError, match=r"config.json is damaged.*--no-resume"):
         records.open_run(tmp_path, {"a": 1}, {}, resume=True)
+
+
+def test_half_of_a_last_timing_is_dropped_when_a_run_goes_on(tmp_path):
+    records.open_run(tmp_path, {"a": 1}, {}, resume=True).log_timing({"layer": 1, "seconds": 2.0})
+    with (tmp_path / "timings.jsonl").open("a") as file:
+        file.write('{"layer": 2, "sec')
+    records.open_run(tmp_path, {"a": 1}, {}, resume=True).log_timing({"layer": 2, "seconds": 3.0})
+    expected = [{"layer": 1, "seconds": 2.0}, {"layer": 2, "seconds": 3.0}]
+    lines = (tmp_path / "timings.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == expected

@@ -196,13 +196,29 @@ def test_steps_that_a_run_took_twice_or_loaded_are_timed_once(finished):
     assert tables.timings(run).rows == [["0", "2", "10", "5", "8", "1"]]
 
 
+def test_the_spectra_of_an_rfm_are_those_that_the_run_recorded(tmp_path):
+    path = make_rfm(tmp_path / "run")
+    file = path / "arrays" / "rank_2_degree_2.npz"
+    with np.load(file) as stored:
+        arrays = {name: stored[name] for name in ("feature_matrices", "spectra", "eigenvectors")}
+    save_arrays(file, arrays | {"spectra": np.tile([8.0, 4.0, 2.0, 1.0, 1.0, 0.0], (3, 1))})
+    (run,) = data_in(page_of(path))["runs"]
+    frame = run["views"][1]["frames"]["2"]
+    assert frame["spectrum"]["values"] == [1.0, 0.5, 0.25, 0.125, 0.125, 0.0]
+    assert len(frame["vectors"]["vectors"]) == 6
+
+
 def test_what_no_step_has_is_no_figure(tmp_path):
     path = make_rfm(tmp_path / "run")
-    assert "truth" in [figure["name"] for figure in data_in(page_of(path))["figures"]]
+    found = data_in(page_of(path))
+    assert [f["name"] for f in found["figures"]] == ["heat", "truth", "spectrum", "vectors"]
+    assert found["note"] == ""
     for file in (path / "arrays").iterdir():
         with np.load(file) as arrays:
             save_arrays(file, {"feature_matrices": arrays["feature_matrices"]})
-    assert [f["name"] for f in data_in(page_of(path))["figures"]] == ["heat", "spectrum", "vectors"]
+    found = data_in(page_of(path))
+    assert [figure["name"] for figure in found["figures"]] == ["heat"]
+    assert found["note"].startswith("Spectra of M are not recorded in run")
 
 
 def test_tables_of_the_head_of_a_network_are_written_once(tmp_path):

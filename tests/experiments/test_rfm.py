@@ -12,7 +12,7 @@ import pytest
 from dnc_jax import Laplace, fit_rfm
 from experiments import rfm
 from experiments.support import checkpoint, rfm_measures, rfm_options, rfm_runs, rfm_table
-from experiments.support.records import RecordsError
+from experiments.support.records import RecordsError, Run
 from tests.builders import rotation
 from tests.experiments.kills import killed_at_write
 
@@ -70,6 +70,13 @@ def test_records_hold_the_numbers_of_the_library(finished):
 def test_files_of_a_run(finished):
     kept = checkpoint.load_arrays(finished / "arrays" / "rank_2_degree_2.npz")
     assert kept["feature_matrices"].shape == (3, 6, 6)
+    np.testing.assert_allclose(
+        kept["spectra"], np.linalg.eigvalsh(kept["feature_matrices"])[:, ::-1], atol=1e-12
+    )
+    top = kept["eigenvectors"][2]
+    np.testing.assert_allclose(
+        top @ kept["feature_matrices"][2], kept["spectra"][2][:, None] * top, atol=1e-12
+    )
     for name in ("by_iteration", "feature_matrices"):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 10_000
         assert (finished / "figures" / f"{name}.csv").read_text().count("\n") > 10
@@ -101,6 +108,23 @@ def test_finished_seeds_are_loaded_and_damaged_ones_fitted_again(grokked, tmp_pa
     assert (tmp_path / "metrics.jsonl").read_bytes() == (grokked / "metrics.jsonl").read_bytes()
     with pytest.raises(RecordsError, match=r"(?s)another configuration.*ridge: 0.0 there, 0.1 now"):
         run(tmp_path, MODULAR, ridge=0.1)
+
+
+def test_spectra_are_added_to_arrays_of_an_older_run(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    name = "rank_2_degree_2.npz"
+    kept = checkpoint.load_arrays(finished / "arrays" / name)
+    for path in (tmp_path / "arrays" / name, tmp_path / "checkpoints" / "seed_0" / name):
+        owner = rfm_runs.owner_of(Run(tmp_path), 0, {"rank": 2, "degree": 2})
+        older = checkpoint.load_arrays(path, owner)
+        del older["spectra"], older["eigenvectors"]
+        checkpoint.save_arrays(path, older, owner)
+    monkeypatch.setattr(rfm.rfm_figures, "draw_figures", lambda _: [])
+    monkeypatch.setattr(rfm_runs, "fit_cell", None)
+    run(tmp_path)
+    added = checkpoint.load_arrays(tmp_path / "arrays" / name)
+    for array in ("spectra", "eigenvectors"):
+        np.testing.assert_array_equal(added[array], kept[array])
 
 
 OPTIONS = {

@@ -16,7 +16,6 @@ from experiments.support.report.reading import RunRecords
 from experiments.support.rfm_options import cell_name, operation_of
 
 Frame = dict[str, Any]
-NUM_VECTORS = 8
 BELOW = "below the floor of the precision: do not cite it"
 
 
@@ -131,15 +130,16 @@ def _of_iterates(run: RunRecords, arrays: Arrays) -> dict[int, Frame]:
         directions = projector({"directions": arrays["directions", 2]})
         truth["truth"] = packed_heat(relative(directions)) | {"scale": what, "caption": ""}
     for iteration, matrix in enumerate(matrices):
-        values, vectors = np.linalg.eigh(matrix.astype(np.float64))
         drawn = scaled(in_cyclic_order(matrix, operation), off_diagonal=operation is not None)
         frames[iteration] = truth | {
             "heat": packed_heat(drawn) | {"scale": what, "caption": "M = I" if iteration == 0 else ""},
-            "spectrum": spectrum_of(np.maximum(values[::-1], 0.0), 1),
         }
-        if iteration:
-            top = vectors[:, ::-1][:, :NUM_VECTORS].T
-            frames[iteration]["vectors"] = vectors_of(top, values[::-1], None, None)
+    if "spectra" in arrays:
+        spectra, vectors = arrays["spectra", 2], arrays["eigenvectors", 3]
+        for iteration, (values, top) in enumerate(zip(spectra, vectors, strict=False)):
+            frames[iteration]["spectrum"] = spectrum_of(values, 1)
+            if iteration:
+                frames[iteration]["vectors"] = vectors_of(top, values, None, None)
     return frames
 
 

@@ -32,6 +32,7 @@ POLICY = (
 )
 
 NOTES = {"deep_rfm": "NC3 is not recorded: a layer of Deep RFM has no linear classifier."}
+NO_SPECTRA = "Spectra of M are not recorded in {}: resume the run, which adds them."
 
 
 def page(runs: Sequence[RunRecords]) -> str:
@@ -61,13 +62,23 @@ def model(runs: Sequence[RunRecords]) -> dict[str, Any]:
         "title": title_of(runs),
         "step": runs[0].step,
         "stages": STAGES,
-        "note": NOTES.get(runs[0].command, ""),
+        "note": _note(runs[0].command, shown),
         "part": {"train_network": "layer", "rfm": "target"}.get(runs[0].command, ""),
         "figures": [f._asdict() for f in FIGURES[runs[0].command] if f.name in drawn],
         "panels": [_panel(panel) for panel in panels],
         "runs": shown,
         "differences": tables.differing(names, changed)._asdict() if len(runs) > 1 else None,
     }
+
+
+def _note(command: str, shown: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what a reader may miss, and why it is not there."""
+    without = [
+        run["name"]
+        for run in shown
+        if command == "rfm" and any("heat" in _drawn(v) and "spectrum" not in _drawn(v) for v in run["views"])
+    ]
+    return NO_SPECTRA.format(", ".join(without)) if without else NOTES.get(command, "")
 
 
 def _panel(panel: Panel) -> dict[str, Any]:

@@ -19,8 +19,10 @@ STEPS = {
 }
 # Options that a report of the experiment cannot do without, but for the number of steps.
 _CONFIG_TYPES: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "rfm": {"task": str, "kernel": str},
-    "conv_rfm": {"class_names": list},
+    "deep_rfm": {"seeds": list},
+    "train_network": {"seeds": list},
+    "rfm": {"seeds": list, "task": str, "kernel": str},
+    "conv_rfm": {"seeds": list, "class_names": list},
 }
 _ROW_TYPES: dict[str, type | tuple[type, ...]] = {"seed": int, "stage": str, "metric": str}
 # Fields of a row that do not say what was measured.
@@ -136,7 +138,7 @@ def _config(path: Path) -> dict[str, Any]:
             f"{path} is of an experiment without a report: got command {command!r}, expected "
             f"one of {', '.join(STEPS)}; figures of the others are in the folder figures/ of their run"
         )
-    check_types(config, {"seeds": list} | _CONFIG_TYPES.get(command, {}), str(path))
+    check_types(config, _CONFIG_TYPES[command], str(path))
     for name in ("seeds", *(name for name in ("ranks", "degrees") if name in config)):
         _check_items(config[name], name, path, int, "whole numbers")
     if config.get("image_shape") is not None:
