@@ -87,15 +87,20 @@ def measure_held_out(
     return found | {(len(layers), "input"): {"test_nc4": mismatch}}
 
 
-def measure_ansatz(layers: Sequence[Layer], initial: Sequence[Array], x: Array) -> Measured:
+def measure_agops(layers: Sequence[Layer], x: Array) -> list[Array]:
+    """Returns `preactivation_agops` by blocks that fit: one backward pass per output serves all layers."""
+    return preactivation_agops(tuple(layers), x, rows_per_block(layers, x))
+
+
+def measure_ansatz(layers: Sequence[Layer], initial: Sequence[Array], agops: Sequence[Array]) -> Measured:
     """Returns how the weights of every layer correlate with the AGOP at its input and with its square root.
 
-    Of a convolution, its weights as a map of patches, and the AGOP of patches. One backward pass per output
-    serves all layers. The centered ones are of the change of the weights since initialization, and left out
-    where there is none.
+    Of a convolution, its weights as a map of patches, and the AGOP of patches. The centered ones are of the
+    change of the weights since initialization, and left out where there is none.
+
+    Args:
+        agops: What `measure_agops` returns.
     """
-    block = rows_per_block(layers, x)
-    agops = preactivation_agops(tuple(layers), x, block)
     found: Measured = {}
     for number, (layer, start, agop) in enumerate(zip(layers, initial, agops, strict=True), 1):
         values = _ansatz(layer.matrix, start, agop)

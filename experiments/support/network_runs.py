@@ -26,7 +26,7 @@ from experiments.support.devices import replicate_beside
 from experiments.support.epoch_table import EpochTable
 from experiments.support.layers import Points
 from experiments.support.records import Row, Run
-from experiments.support.snapshots import epoch_arrays
+from experiments.support.snapshots import agop_arrays, epoch_arrays
 from experiments.support.training_checkpoint import load_epoch, save_epoch, saved_epochs
 from experiments.support.training_story import terminal_epoch
 
@@ -193,14 +193,16 @@ def measure(
         x, labels = train.x[: schedule.num_measured], train.labels[: schedule.num_measured]
         columns, k = measures.linear_columns(layers), session.num_classes
         collapse, features = measures.measure_collapse(layers, columns, x, labels, k)
-        found += [collapse, measures.measure_ansatz(layers, initial, x)]
+        agops = measures.measure_agops(layers, x)
+        found += [collapse, measures.measure_ansatz(layers, initial, agops)]
         if test is not None:
             on_test = evaluate(network, session.loss, state, test.x, test.labels, batch_size=EVALUATED)
             values |= {"test_loss": on_test.loss, "test_accuracy": on_test.accuracy}
             stats = class_stats(features, labels, k)
             found.append(measures.measure_held_out(layers, columns, test.x, test.labels, stats, k))
         if seed == session.schedule.seeds[0]:
-            save_arrays(session.run.epoch_arrays(epoch), epoch_arrays(features, labels, k))
+            shown = epoch_arrays(features, labels, k) | agop_arrays([a.matrix for a in layers], agops)
+            save_arrays(session.run.epoch_arrays(epoch), shown)
     rows, undefined = measures.to_rows(seed, epoch, *found)
     if undefined:
         session.table.say(f"epoch {epoch}: not defined, and left out: {', '.join(undefined)}")

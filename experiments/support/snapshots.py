@@ -1,6 +1,6 @@
 """What the figures show of a layer or an epoch, small enough to keep: Grams, spectra, means, projections."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,8 @@ from dnc_jax.collapse import class_stats
 
 MAX_GRAM_SIZE = 200
 NUM_EIGENVECTORS = 8
+# Eigenvectors of the AGOP of a network's layers are kept up to this length, those of the first layer always.
+MAX_LENGTH = 1024
 # Points of a class, and classes, whose features are shown around the simplex of their means.
 SHOWN_POINTS, SHOWN_CLASSES = 60, 4
 
@@ -70,6 +72,31 @@ def epoch_arrays(features: Array, labels: Array, num_classes: int) -> dict[str, 
         "points": np.concatenate([(np.asarray(features[r], np.float64) - center) @ basis.T for r in rows]),
         "point_classes": np.repeat(shown, [len(r) for r in rows]),
     }
+
+
+def agop_arrays(matrices: Sequence[Array], agops: Sequence[Array]) -> dict[str, np.ndarray]:
+    """Returns of every layer of a network what figures show of the AGOP at its input, W K W^T.
+
+    agop_spectrum_NN (min(d, p)), largest first, of which all others are 0; agop_eigenvectors_NN (8, d).
+
+    Args:
+        matrices: The weights W (d, p) of every layer, of a convolution as a map of patches.
+        agops: The AGOP K (p, p) at the pre-activations of every layer.
+    """
+    arrays = {}
+    for number, (matrix, agop) in enumerate(zip(matrices, agops, strict=True), 1):
+        values, vectors = np.linalg.eigh(np.asarray(agop, np.float64))
+        factor = np.asarray(matrix, np.float64) @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+        is_tall = len(factor) > factor.shape[1]
+        spectrum, top = spectrum_of(factor.T @ factor if is_tall else factor @ factor.T)
+        if is_tall:
+            top = top @ factor.T
+            norms = np.linalg.norm(top, axis=1, keepdims=True)
+            top = top / np.where(norms > 0, norms, 1.0)
+        arrays[f"agop_spectrum_{number:02d}"] = spectrum.astype(np.float32)
+        if number == 1 or len(factor) <= MAX_LENGTH:
+            arrays[f"agop_eigenvectors_{number:02d}"] = top.astype(np.float32)
+    return arrays
 
 
 def sorted_gram(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.support.checkpoint import save_arrays
 from experiments.support.report.page import page
 from experiments.support.report.reading import read_runs
-from experiments.support.snapshots import epoch_arrays, iterate_arrays
+from experiments.support.snapshots import agop_arrays, epoch_arrays, iterate_arrays
 from tests.experiments.plotting_runs import write_rows
 
 HOSTILE = "</script><img src=x onerror=alert(1)>@data@"
@@ -69,7 +69,10 @@ def make_network(workdir: Path, *, seeds: tuple[int, ...] = (0, 1), **config: An
     for epoch in (0, 5, 10):
         features = np.eye(5)[labels] * (1 + epoch) + rng.normal(size=(40, 5))
         points = jnp.asarray(features), jnp.asarray(labels)
-        save_arrays(workdir / "arrays" / f"epoch_{epoch:05d}.npz", epoch_arrays(*points, 5))
+        weights = [jnp.asarray(rng.normal(size=shape)) for shape in ((27, 6), (6, 6), (6, 5))]
+        agops = [matrix.T @ matrix for matrix in weights]
+        shown = epoch_arrays(*points, 5) | agop_arrays(weights, agops)
+        save_arrays(workdir / "arrays" / f"epoch_{epoch:05d}.npz", shown)
     return workdir
 
 

@@ -24,7 +24,17 @@ MAKERS = {
 MOVED = {
     "rfm": ("heat", "spectrum", "vectors", "r2"),
     "conv_rfm": ("spectrum", "vectors", "accuracy", "effective_rank"),
-    "train_network": ("heat", "simplex", "by_layer", "nc1_by_layer", "nc2_by_layer", "nc1", "nc3"),
+    "train_network": (
+        "heat",
+        "simplex",
+        "by_layer",
+        "nc1_by_layer",
+        "nc2_by_layer",
+        "spectrum",
+        "vectors",
+        "nc1",
+        "nc3",
+    ),
 }
 
 
@@ -61,10 +71,11 @@ def test_only_what_has_stages_lets_them_be_chosen(driver, tmp_path, name):
 
 def test_a_network_shows_its_layers_one_by_one(driver, tmp_path):
     opened(driver, report.main(report.Config(runs=(make_network(tmp_path / "run"),))))
-    last = drawn(driver, "nc1"), drawn(driver, "simplex")
+    last = {name: drawn(driver, name) for name in ("nc1", "spectrum", "vectors", "simplex")}
     pressed(driver, "view", webdriver.Keys.HOME)
-    assert drawn(driver, "nc1") != last[0]
-    assert drawn(driver, "simplex") == last[1]
+    for name in ("nc1", "spectrum", "vectors"):
+        assert drawn(driver, name) != last[name], name
+    assert drawn(driver, "simplex") == last["simplex"]
     pressed(driver, "slider", webdriver.Keys.HOME)
     assert driver.find_element("id", "where").text == "epoch 0 of 10, layer 1"
 

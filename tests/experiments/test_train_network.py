@@ -12,7 +12,7 @@ import pytest
 
 from dnc_jax.training import TrainingError
 from experiments import train_network
-from experiments.support import network_runs, training_checkpoint
+from experiments.support import checkpoint, network_runs, training_checkpoint
 from experiments.support.plotting import training_figures
 from experiments.support.records import RecordsError
 from tests.experiments.kills import Killed
@@ -69,6 +69,8 @@ def test_every_epoch_has_loss_and_accuracy_and_the_measured_ones_everything(fini
             assert {(n, "weights", metric) for n in (1, 2, 3)} <= found[epoch]
         changed = {(n, "weights", "centered_nfa_correlation_root") for n in (1, 2, 3)}
         assert changed <= found[epoch] if epoch else not changed & found[epoch]
+        kept = checkpoint.load_arrays(finished / "arrays" / f"epoch_{epoch:05d}.npz")
+        assert [kept[f"agop_eigenvectors_{n:02d}"].shape[1] for n in (1, 2, 3)] == [64, 24, 24]
 
 
 def test_training_learns_and_weights_are_drawn_by_seed(finished):

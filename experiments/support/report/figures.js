@@ -98,6 +98,11 @@ function drawSimplex(target, data, angles) {
   }
 }
 
+// The index of an eigenvalue, from 1: of long spectra not all are kept.
+function indexOf(spectrum, i) {
+  return spectrum.index ? spectrum.index[i] : i + 1;
+}
+
 // Returns how many eigenvalues are not drawn, in words, if any.
 function drawSpectrum(target, frames, step, name) {
   const lines = [], colors = Object.keys(frames).map(Number);
@@ -107,7 +112,7 @@ function drawSpectrum(target, frames, step, name) {
     const kept = values.map((value) => (value >= least ? value : null)), faint = at !== step;
     const color = faint ? `rgb(${mix(VIRIDIS, colors.indexOf(at) / Math.max(colors.length - 1, 1) * 0.9)})` : "var(--ink)";
     const dots = values.length <= 40 && !faint ? "circle" : "";
-    lines.push({ x: values.map((_, i) => i + 1), mean: kept, color, faint, shape: dots, name: `${name} ${at}` });
+    lines.push({ x: values.map((_, i) => indexOf(frames[at].spectrum, i)), mean: kept, color, faint, shape: dots, name: `${name} ${at}` });
   }
   const shown = lines.filter((line) => line.x.length);
   const dropped = (frames[step]?.spectrum?.values ?? []).filter((value) => value < least).length;

@@ -13,13 +13,13 @@ const run = () => report.runs[state.run];
 const view = () => run().views[state.view];
 const step = () => run().steps[state.at];
 
-// Figures of a part, or those that all parts of a run share.
-function frames() {
-  return view().own ? view() : run().views[0];
+// Figures of the chosen part, or those that all parts of a run share.
+function framesOf(figure) {
+  return figure.is_of_part ? view() : run().views[0];
 }
 
 function dataOf(figure) {
-  const { frames: all, fixed } = frames();
+  const { frames: all, fixed } = framesOf(figure);
   const found = fixed[figure.name] ?? (all[step()] || {})[figure.name];
   return found && figure.is_staged ? found[state.stage] : found;
 }
@@ -86,12 +86,12 @@ function drawFigure(figure, { target, caption }) {
     target.replaceChildren(svg("text", { x: SIDE / 2, y: 34, class: "absent" }, `nothing recorded at ${report.step} ${step()}`));
   } else if (figure.kind === "heat") drawHeat(target, data);
   else if (figure.kind === "simplex") drawSimplex(target, data, state);
-  else if (figure.kind === "spectrum") notes.push(drawSpectrum(target, frames().frames, step(), report.step));
+  else if (figure.kind === "spectrum") notes.push(drawSpectrum(target, framesOf(figure).frames, step(), report.step));
   else if (figure.kind === "vectors") drawVectors(target, data);
   else if (figure.kind === "images") drawImages(target, data);
   else notes.push(drawLines(target, { ...data, lines: data.lines.map((line) => styled(line, STAGE[line.stage], "")), xLabel: "layer", box: NARROW }));
   caption.textContent = notes.filter((note) => note).join("; ");
-  target.setAttribute("aria-label", [figure.title, place(figure.is_staged, view().own), data ? caption.textContent : "nothing recorded"].filter((t) => t).join(": "));
+  target.setAttribute("aria-label", [figure.title, place(figure.is_staged, figure.is_of_part), data ? caption.textContent : "nothing recorded"].filter((t) => t).join(": "));
 }
 
 function drawPanel(panel, { target, caption }) {

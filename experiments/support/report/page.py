@@ -32,7 +32,10 @@ POLICY = (
 )
 
 NOTES = {"deep_rfm": "NC3 is not recorded: a layer of Deep RFM has no linear classifier."}
-NO_SPECTRA = "Spectra of M are not recorded in {}: resume the run, which adds them."
+NO_SPECTRA = {
+    "rfm": "Spectra of M are not recorded in {}: resume the run, which adds them.",
+    "train_network": "Spectra of AGOPs are not recorded in {}, of an older version: run it anew for them.",
+}
 
 
 def page(runs: Sequence[RunRecords]) -> str:
@@ -76,9 +79,9 @@ def _note(command: str, shown: Sequence[Mapping[str, Any]]) -> str:
     without = [
         run["name"]
         for run in shown
-        if command == "rfm" and any("heat" in _drawn(v) and "spectrum" not in _drawn(v) for v in run["views"])
+        if any("heat" in _drawn(v) and "spectrum" not in _drawn(v) for v in run["views"])
     ]
-    return NO_SPECTRA.format(", ".join(without)) if without else NOTES.get(command, "")
+    return NO_SPECTRA[command].format(", ".join(without)) if without else NOTES.get(command, "")
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
@@ -102,12 +105,10 @@ def _run(run: RunRecords, name: str) -> dict[str, Any]:
 
 
 def _views(run: RunRecords) -> list[dict[str, Any]]:
-    """Returns the curves of every view, and its figures; those of a network's head are in the first alone."""
+    """Returns the curves of every view, and its figures; those of no part are in the first alone."""
     views = views_of(run)
-    has_own = run.command == "rfm"
     return [
-        {"name": view.name, "curves": _curves(run, view), "own": has_own}
-        | (_framed(run, view) if has_own or view is views[0] else {"frames": {}, "fixed": {}})
+        {"name": view.name, "curves": _curves(run, view)} | _framed(run, view, is_first=view is views[0])
         for view in views
     ]
 
@@ -121,9 +122,9 @@ def _curves(run: RunRecords, view: View) -> dict[str, Any]:
     return {panel.metric: curves_of(run, view, panel) for panel in panels_with_points(run)}
 
 
-def _framed(run: RunRecords, view: View) -> dict[str, Any]:
+def _framed(run: RunRecords, view: View, *, is_first: bool) -> dict[str, Any]:
     """Returns figures by step, and those that are one object at every step once."""
-    frames = frames_of(run, view)
+    frames = frames_of(run, view, is_first=is_first)
     every = list(frames.values())
     fixed = {
         name: data

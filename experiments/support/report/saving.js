@@ -40,7 +40,7 @@ function savedCurves(panel) {
 }
 
 function savedFigure(figure) {
-  const where = whereOf(figure.is_staged, view().own), data = dataOf(figure);
+  const where = whereOf(figure.is_staged, figure.is_of_part), data = dataOf(figure);
   const names = where.map(([name, value]) => (name === report.step ? `${name}_${value}` : value));
   return [fileName(figure.name, names), data ? placed(figure, data, where) : [where.map(([name]) => name)]];
 }
@@ -53,7 +53,7 @@ function placed(figure, data, where) {
 
 function figureTable(figure, data) {
   if (figure.kind === "simplex") return [["class", "x", "y", "z"], ...data.means.map((m, i) => [(data.classes || [])[i] ?? i, ...m])];
-  if (figure.kind === "spectrum") return [["index", "eigenvalue over largest"], ...data.values.map((v, i) => [i + 1, v])];
+  if (figure.kind === "spectrum") return [["index", "eigenvalue over largest"], ...data.values.map((v, i) => [indexOf(data, i), v])];
   const rows = figure.kind === "heat" ? heatRows(data) : figure.kind === "vectors" ? vectorRows(data) : imageRows(data);
   return [[figure.kind === "heat" ? "row" : "picture", ...rows[0].slice(1).map((_, i) => i + 1)], ...rows];
 }
