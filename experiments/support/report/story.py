@@ -185,6 +185,7 @@ def names_of(runs: Sequence[RunRecords], changed: dict[str, list[Any]]) -> list[
     ways = (
         [f"{name} ({run.folder.name})" for name, run in zip(short, runs, strict=True)],
         [f"{name} ({run.folder})" for name, run in zip(short, runs, strict=True)],
+        [f"{number}: {name}" for number, name in enumerate(short, start=1)],
     )
-    # Folders of one name, and texts that only look like another run's: no two runs are in one place.
+    # Folders may have one name, and a text may look like what another run has.
     return next(found for found in (short, *ways) if len(set(found)) == len(runs))
