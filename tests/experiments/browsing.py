@@ -18,7 +18,8 @@ def opened(driver: Any, path: Path, width: int = 1280, height: int = 900) -> Non
     # A window has a least width; what a page sees of it has none.
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    driver.get_log("browser"), driver.get_log("performance")
+    for earlier in ("browser", "performance"):
+        driver.get_log(earlier)
     driver.get(path.as_uri())
 
 
