@@ -42,8 +42,8 @@ class ConvNTK:
 
         S <- A[sqrt(pq) (sin t + (pi - t) cos t)/pi],    T <- S + A[T (1 - t/pi)],
 
-    after the last layer without A and halved; k is then the mean of S + T over a = b, or with pooling over
-    all a, b. So a pair costs h w numbers per layer, with pooling h^2 w^2. The kernel is
+    after the last layer without A and halved; k is then the mean of T over a = b, or with pooling over all
+    a, b. So a pair costs h w numbers per layer, with pooling h^2 w^2. The kernel is
     homogeneous: k(s x, z) = s k(x, z).
 
     Patches whose 1 - cos t is below 32 eps count as equal, and above 2 - 32 eps as opposite: the angle floor
