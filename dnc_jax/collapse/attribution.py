@@ -24,7 +24,8 @@ def collapse_attribution(
 ) -> Attribution:
     """Returns log10 metric(input) / metric(linear), and log10 metric(linear) / metric(nonlinear).
 
-    The two add up to the whole layer. In the feature-learning regime the first is the larger one.
+    The two add up to the whole layer. In the feature-learning regime the first is the larger one by
+    `nc1_trace_ratio`; by `nc1` it need not be.
 
     References:
         Beaglehole, Sukenik, Mondelli and Belkin (2024), Section 5.
