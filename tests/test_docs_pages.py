@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import dnc_jax
+from experiments.claims import NAMES
 from experiments.support import command
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -53,11 +54,19 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, capsys):
 
 @pytest.mark.parametrize("page", ALL_PAGES)
 def test_the_commands_of_a_page_are_understood(page):
-    for line in "\n".join(blocks(page, "bash")).splitlines():
+    inline = re.findall(r"`(python -m experiments\.[^`]+)`", text(page))
+    for line in [*"\n".join(blocks(page, "bash")).splitlines(), *inline]:
         if found := re.search(r"python -m (experiments\.\w+)(.*)", line):
             module = import_module(found[1])
             presets = getattr(module, "PRESETS", {})
             assert isinstance(command.parse(module.Config, presets, shlex.split(found[2])), module.Config)
+
+
+def test_every_check_of_claims_is_named_on_its_page():
+    named = set(re.findall(r"`(\w+)` below", text("claims")))
+    assert named <= set(NAMES)
+    commands = re.findall(r"`python -m experiments\.claims --only ([\w ]+)`", text("claims"))
+    assert named | set(" ".join(commands).split()) == set(NAMES)
 
 
 def test_the_reference_has_every_public_name_once():
