@@ -42,7 +42,13 @@ def skip(_app: object, _what: str, name: str, _obj: object, skip: bool, _options
     return skip or bool(re.fullmatch(r"set_\w+_request|get_metadata_routing", name))
 
 
+def shorten(*signature: str | None) -> tuple[str | None, ...]:
+    """Calls an array by its public name in annotations of shapes."""
+    return tuple(part and part.replace("jaxlib._jax.Array", "Array") for part in signature[-2:])
+
+
 def setup(app: object) -> None:
-    """Connects both; escaping runs before napoleon reads the sections."""
+    """Connects them; escaping runs before napoleon reads the sections."""
+    app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", escape, priority=100)
