@@ -42,9 +42,18 @@ def skip(_app: object, _what: str, name: str, _obj: object, skip: bool, _options
     return skip or bool(re.fullmatch(r"set_\w+_request|get_metadata_routing", name))
 
 
-def shorten(*signature: str | None) -> tuple[str | None, ...]:
+def shorten(
+    _app: object,
+    _what: str,
+    _name: str,
+    _obj: object,
+    _options: object,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
     """Calls an array by its public name in annotations of shapes."""
-    return tuple(part and part.replace("jaxlib._jax.Array", "Array") for part in signature[-2:])
+    private, public = "jaxlib._jax.Array", "Array"
+    return signature and signature.replace(private, public), returned and returned.replace(private, public)
 
 
 def setup(app: object) -> None:
