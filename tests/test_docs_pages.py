@@ -17,7 +17,7 @@ from experiments.claims import NAMES
 from experiments.support import command
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ["tutorial", *(f"how_to/{path.stem}" for path in sorted((DOCS / "how_to").glob("*.md")))]
+PAGES = ["tutorial", "rfm", *(f"how_to/{path.stem}" for path in sorted((DOCS / "how_to").glob("*.md")))]
 # Pages whose code other tests run: it needs their files, or is checked for what it prints.
 ALL_PAGES = sorted(str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md"))
 
