@@ -9,17 +9,17 @@ fails; none is a proof, and one that fails here may hold at another size.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, get_args
 
 import tyro
 
-from experiments import deep_rfm, etf_head, random_labels, rfm, train_network
+from experiments import conv_rfm, deep_rfm, etf_head, ood_detection, random_labels, rfm, train_network
 from experiments.support import command, data, devices, options
 from experiments.support.atomic import write_atomically
-from experiments.support.claims import observed, reading, theory
+from experiments.support.claims import observed, reading, theory, uses
 from experiments.support.claims.findings import Finding, Verdict, comma_separated, markdown
 from experiments.support.console import say
 from experiments.support.feature_maps import FeatureName
@@ -31,9 +31,11 @@ OBSERVED: Mapping[str, Callable[[reading.Runs], list[Finding]]] = {
     "linear_stage": observed.linear_stage_dominates,
     "etf_by_layer": observed.etf_by_layer,
     "ansatz": observed.ansatz,
-    "rfm": observed.rfm_beats_its_kernel,
-    "random_labels": observed.random_labels,
-    "fixed_etf": observed.fixed_etf,
+    "networks": observed.networks_collapse,
+    "rfm": uses.rfm_beats_its_kernel,
+    "patches": uses.patches_beat_their_kernel,
+    "fixed_etf": uses.fixed_etf,
+    "unknown_images": uses.unknown_images,
 }
 THEOREMS: Mapping[str, Callable[[], list[Finding]]] = {
     "optimal_kernel": theory.optimal_kernel,
@@ -75,6 +77,7 @@ class Runs:
     data_dir: Path | None
     num_train: int
     resume: bool
+    num_test: int = 1000
 
     @cache  # noqa: B019
     def deep_rfm(
@@ -86,7 +89,7 @@ class Runs:
             dataset=self.dataset,
             data_dir=self.data_dir,
             num_train=self.num_train,
-            num_test=500,
+            num_test=self.num_test,
             depth=10,
             width=512,
             kernel=kernel,
@@ -101,21 +104,25 @@ class Runs:
         return self._rows(name, deep_rfm.main(config))
 
     @cache  # noqa: B019
-    def mlp(self) -> list[Row]:
-        """Returns the records of a trained MLP, in the feature-learning regime."""
+    def mlp(self, regime: reading.Regime) -> list[Row]:
+        """Returns the records of an MLP, trained from small weights, or from large ones with weight decay."""
         config = train_network.Config(
             dataset=self.dataset,
             data_dir=self.data_dir,
             num_train=self.num_train,
-            num_test=500,
+            num_test=self.num_test,
             width=256,
             epochs=300,
             measure_every=300,
             num_measured=self.num_train,
             seeds=(0,),
-            workdir=self.folder / "mlp",
+            workdir=self.folder / f"mlp-{regime}",
             resume=self.resume,
         )
+        if regime == "weight_decay":
+            config = dataclasses.replace(
+                config, init_gain=1.0, optimizer="adamw", learning_rate=1e-3, weight_decay=1.0
+            )
         return self._rows("mlp", train_network.main(config))
 
     @cache  # noqa: B019
@@ -125,7 +132,7 @@ class Runs:
             dataset=self.dataset,
             data_dir=self.data_dir,
             num_train=self.num_train,
-            num_test=500,
+            num_test=self.num_test,
             width=256,
             depth=3,
             fractions=(1.0,),
@@ -143,7 +150,7 @@ class Runs:
             dataset=self.dataset,
             data_dir=self.data_dir,
             num_train=self.num_train,
-            num_test=500,
+            num_test=self.num_test,
             width=256,
             depth=3,
             epochs=100,
@@ -166,6 +173,36 @@ class Runs:
         )
         return self._rows("rfm", rfm.main(config))
 
+    @cache  # noqa: B019
+    def stars(self) -> list[Row]:
+        """Returns the records of a convolutional recursive feature machine on stars in noise."""
+        config = conv_rfm.Config(
+            dataset="stars",
+            num_validation=0,
+            num_test=500,
+            num_iters=1,
+            seeds=(0, 1, 2),
+            workdir=self.folder / "conv_rfm_stars",
+            resume=self.resume,
+        )
+        return self._rows("conv_rfm", conv_rfm.main(config))
+
+    @cache  # noqa: B019
+    def unknown_images(self) -> list[Row]:
+        """Returns the records of scores that tell digits from what a network was trained on."""
+        config = ood_detection.Config(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            num_train=self.num_train,
+            num_test=self.num_test,
+            width=256,
+            depth=3,
+            measure_every=60,
+            workdir=self.folder / "ood_detection",
+            resume=self.resume,
+        )
+        return self._rows("ood_detection", ood_detection.main(config))
+
     @staticmethod
     def _rows(name: str, workdir: Path | None) -> list[Row]:
         if workdir is None:
@@ -181,17 +218,23 @@ def main(config: Config) -> Path:
     options.check_sizes(num_train=config.num_train)
     settings = {"command": "claims", "dataset": config.dataset, "num_train": config.num_train}
     workdir = config.workdir or Path("runs") / command.run_name("claims", config.dataset, settings)
-    run = open_run(workdir, settings, {"runs": list(OBSERVED)}, config.resume)
+    run = open_run(workdir, settings, devices.describe(devices.make_mesh(1, 1)), config.resume)
     runs = Runs(workdir, config.dataset, config.data_dir, config.num_train, config.resume)
     with command.resumable(workdir, "experiments.claims"):
         findings = [finding for name in NAMES if name in config.only for finding in check(name, runs)]
-    for name, text in (("claims.md", markdown(findings)), ("claims.csv", comma_separated(findings))):
-        write_atomically(run.workdir / name, partial(write_text, text))
+    table = run.workdir / table_name(config.only)
+    for ending, text in ((".md", markdown(findings)), (".csv", comma_separated(findings))):
+        write_atomically(table.with_suffix(ending), partial(write_text, text))
     say("\n" + "\n\n".join(shown(finding) for finding in findings))
     counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in get_args(Verdict)}
     say("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    say(f"The table is in {workdir / 'claims.md'} and {workdir / 'claims.csv'}")
+    say(f"The table is in {table.with_suffix('.md')} and {table.with_suffix('.csv')}")
     return workdir
+
+
+def table_name(names: Sequence[str]) -> str:
+    """Returns the name of the files of a table: that of all checks is not written over by one of some."""
+    return "-".join(["claims", *(name for name in NAMES if name in names and set(names) != set(NAMES))])
 
 
 def check(name: str, runs: reading.Runs) -> list[Finding]:

@@ -8,10 +8,16 @@ from experiments.support.feature_maps import FeatureName
 from experiments.support.records import Row
 
 KernelName = Literal["laplace", "gaussian"]
+Regime = Literal["small_start", "weight_decay"]
 
 
 class Runs(Protocol):
     """Records of small runs, each made when it is first asked for."""
+
+    @property
+    def num_test(self) -> int:
+        """The number of held-out images of a run."""
+        ...
 
     def deep_rfm(
         self, kernel: KernelName, feature_map: FeatureName, feature_bandwidth: float = 10.0, /
@@ -19,8 +25,8 @@ class Runs(Protocol):
         """Returns those of a Deep RFM."""
         ...
 
-    def mlp(self) -> list[Row]:
-        """Returns those of a trained MLP, in the feature-learning regime."""
+    def mlp(self, regime: Regime, /) -> list[Row]:
+        """Returns those of an MLP, trained from small weights, or from large ones with weight decay."""
         ...
 
     def random_labels(self) -> list[Row]:
@@ -33,6 +39,14 @@ class Runs(Protocol):
 
     def low_rank(self) -> list[Row]:
         """Returns those of a recursive feature machine on a function of few directions."""
+        ...
+
+    def stars(self) -> list[Row]:
+        """Returns those of a convolutional recursive feature machine on stars in noise."""
+        ...
+
+    def unknown_images(self) -> list[Row]:
+        """Returns those of scores that tell images of a foreign dataset."""
         ...
 
 

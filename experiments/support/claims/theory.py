@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from dnc_jax import Laplace, agop, cosine, cosine_nfa, egop, fit_rfm, kernel_agop, nc1, svd_stages
+from dnc_jax import Laplace, agop, cosine, egop, fit_rfm, kernel_agop, nc1, nfm, psd_power, svd_stages
 from experiments.support.claims.findings import Finding, verdict_of
 
 MAX_STEPS = 3000
@@ -43,13 +43,17 @@ def optimal_kernel() -> list[Finding]:
             f"minimum of tr(Y^T (G + mu I)^-1 Y) is K n/(n + mu) = {bound:.6f}, at G = collapsed",
             f"{float(objective(start)):.2f} at random features, {reached:.6f} at the optimum found; its G "
             f"differs by at most {off:.1e} from the collapsed one",
-            verdict_of(abs(reached / bound - 1) < 1e-6, off < 1e-2),
+            verdict_of(abs(reached / bound - 1) < 1e-6 and off < 1e-2),
         )
     ]
 
 
 def deep_linear() -> list[Finding]:
-    """Trains a deep linear network from a small balanced start and compares weights with AGOPs."""
+    """Trains a deep linear network from a small balanced start, and from one that is not, against its AGOPs.
+
+    Balanced: W_l W_l^T is W_(l+1)^T W_(l+1), which gradient flow keeps. In the last layer the statement is an
+    identity, so it is not counted.
+    """
     depth, in_dim, width, num_outputs, num_steps = 3, 20, 20, 5, 4000
     key_x, key_map, key_start = jax.random.split(jax.random.key(1), 3)
     x = jax.random.normal(key_x, (500, in_dim)) * jnp.linspace(0.5, 1.5, in_dim)[None]
@@ -60,8 +64,10 @@ def deep_linear() -> list[Finding]:
             jax.random.split(key_start, depth + 1), (in_dim, width, width, num_outputs), strict=True
         )
     ]
-    # Each W_l W_l^T is W_(l+1)^T W_(l+1), in the orientation (inputs, outputs) of this library.
-    start = [0.1 * before @ after.T for before, after in itertools.pairwise(frames)]
+    # Weights lie in the orientation (inputs, outputs) of this library.
+    balanced = [0.1 * before @ after.T for before, after in itertools.pairwise(frames)]
+    keys = jax.random.split(key_start, depth)
+    unbalanced = [0.1 * jax.random.normal(k, w.shape) for k, w in zip(keys, balanced, strict=True)]
 
     def loss(weights: list[Array]) -> Float[Array, ""]:
         return jnp.mean(jnp.sum((partial(passed, weights)(x) - y) ** 2, axis=1)) / 2
@@ -73,22 +79,30 @@ def deep_linear() -> list[Finding]:
 
         return jax.lax.scan(step, weights, length=num_steps)[0]
 
-    trained = descend(start)
-    agops = [agop(partial(passed, trained[layer:]), jnp.ones((1, len(w)))) for layer, w in enumerate(trained)]
-    powers = [1 / (depth - layer) for layer in range(depth)]
-    by_power = [float(cosine_nfa(w, a, power=p)) for w, a, p in zip(trained, agops, powers, strict=True)]
-    plain = [float(cosine_nfa(w, a)) for w, a in zip(trained, agops, strict=True)]
+    trained = descend(balanced)
+    found, others = departures(trained), departures(descend(unbalanced))
     return [
         Finding(
             "W_l^T W_l = A_l^(1/(L-l+1)) in balanced deep linear networks",
             "Radhakrishnan et al. 2024; gradient flow",
-            "cosine 1 in every layer, up to the size of steps",
-            f"1 - cosine by layer {', '.join(f'{1 - value:.1e}' for value in by_power)}; of A_l to the "
-            f"power 1 {', '.join(f'{1 - value:.1e}' for value in plain)}; loss {float(loss(start)):.2f} -> "
-            f"{float(loss(trained)):.1e}",
-            verdict_of(*(value > 0.9999 for value in by_power)),
+            "relative Frobenius difference 0 in layers 1 to L - 1, up to the size of steps (below 1e-3)",
+            f"{', '.join(f'{value:.1e}' for value in found)} in layers 1 to {depth - 1} of {depth}; "
+            f"{', '.join(f'{value:.2f}' for value in others)} from a start that is not balanced; loss "
+            f"{float(loss(balanced)):.2f} -> {float(loss(trained)):.1e}",
+            verdict_of(all(value < 1e-3 for value in found)),
         )
     ]
+
+
+def departures(weights: list[Array]) -> list[float]:
+    """Returns |W^T W - A^p| / |A^p|, p = 1 / (L - l + 1), in the layers l < L of a linear network."""
+    found = []
+    for layer, matrix in enumerate(weights[:-1]):
+        layer_agop = agop(partial(passed, weights[layer:]), jnp.ones((1, len(matrix))))
+        # Eigenvalues that are 0 but for rounding would grow under the root.
+        powered = psd_power(layer_agop, 1 / (len(weights) - layer), rtol=1e-14)
+        found.append(float(jnp.linalg.norm(nfm(matrix) - powered) / jnp.linalg.norm(powered)))
+    return found
 
 
 def same_nc1() -> list[Finding]:
@@ -107,7 +121,7 @@ def same_nc1() -> list[Finding]:
             "slides, eq. 25",
             "relative difference at rounding",
             f"{', '.join(f'{value:.0e}' for value in differences)} for 60, 30 and 12 outputs of 30 inputs",
-            verdict_of(*(value < 1e-10 for value in differences)),
+            verdict_of(all(value < 1e-10 for value in differences)),
         )
     ]
 
@@ -144,10 +158,10 @@ def stationarity() -> list[Finding]:
         Finding(
             "At a stationary point W^T W = -(1/(n decay)) sum of grad_h loss h^T",
             "follows from the gradient; weight decay",
-            "relative difference 0 at the optimum, not before",
+            "relative difference 0 at the optimum (below 1e-5)",
             f"{mismatch(start):.2f} before training, {mismatch(weights):.1e} where the gradient is "
             f"{slope:.1e}",
-            verdict_of(mismatch(weights) < 1e-5, mismatch(start) > 0.1),
+            verdict_of(mismatch(weights) < 1e-5),
         )
     ]
 
@@ -175,9 +189,9 @@ def expected_gradients() -> list[Finding]:
         Finding(
             "The AGOP of a fitted predictor approaches the EGOP of the truth",
             "slides, eq. 21; Trivedi et al. 2014",
-            "cosine rises to 1 with the number of points",
+            "cosine rises with the number of points, above 0.98 at the last",
             ", ".join(f"{value:.4f} at n = {size}" for size, value in zip(sizes, found, strict=True)),
-            verdict_of(is_rising, found[-1] > 0.98),
+            verdict_of(is_rising and found[-1] > 0.98),
         )
     ]
 
