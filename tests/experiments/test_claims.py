@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from dnc_jax import Stages
+from dnc_jax.agop_estimates import Estimate
 from experiments import claims
 from experiments.support.claims import observed, theory, uses
 from experiments.support.claims.findings import Finding, Verdict, comma_separated, markdown, verdict_of
@@ -29,7 +30,8 @@ def test_theorems_fail_where_they_do_not_hold(monkeypatch):
     assert [finding.verdict for finding in theory.same_nc1()] == ["fails"]
     monkeypatch.setattr(theory, "psd_power", lambda a, *_, **__: a)
     assert [finding.verdict for finding in theory.deep_linear()] == ["fails"]
-    monkeypatch.setattr(theory, "kernel_agop", lambda machine: jnp.eye(machine.centers.shape[1]))
+    other = Estimate(jnp.diag(jnp.arange(10.0)), jnp.zeros((10, 10)))
+    monkeypatch.setattr(theory, "egop", lambda *_, **__: other)
     assert [finding.verdict for finding in theory.expected_gradients()] == ["fails"]
     monkeypatch.setattr(theory, "MAX_STEPS", 3)
     assert [finding.verdict for finding in theory.stationarity()] == ["fails"]
