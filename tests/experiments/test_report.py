@@ -11,7 +11,7 @@ import pytest
 
 from experiments import report
 from experiments.support.checkpoint import load_arrays, save_arrays
-from experiments.support.records import OWN_FILES
+from experiments.support.records import OWN_FILES, RecordsError
 from experiments.support.report import tables
 from experiments.support.report.reading import read_run_records, read_runs
 from tests.experiments import conv_runs_small, plotting_runs
@@ -279,6 +279,18 @@ def test_records_that_are_no_trainings_are_those_of_their_parts(tmp_path):
     (tmp_path / "all" / "config.json").write_text('{"command": "random_labels"}')
     (tmp_path / "all" / "environment.json").write_text(json.dumps({"runs": ["a", "../a", "b"]}))
     assert [run.folder for run in read_runs([tmp_path / "all"])] == parts
+
+
+def test_trainings_without_a_number_are_left_out_and_named(tmp_path, capsys):
+    run = tmp_path / "all"
+    part = make_network(run / "a")
+    (run / "config.json").write_text('{"command": "random_labels"}')
+    (run / "environment.json").write_text(json.dumps({"runs": ["a", "b"]}))
+    assert report.main(report.Config(runs=(run,))) == run / "report.html"
+    assert "has no number yet of b:" in capsys.readouterr().out
+    (part / "metrics.jsonl").write_text("")
+    with pytest.raises(RecordsError, match=r"no number yet of its trainings \(a, b\): resume it"):
+        report.main(report.Config(runs=(run,)))
 
 
 def test_a_report_goes_with_its_run():

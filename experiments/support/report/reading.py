@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.support.console import say
 from experiments.support.plotting.reading import check_types, parse_object, read_text
 from experiments.support.records import RecordsError, Row
 
@@ -83,14 +84,14 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecords]:
 def find_runs(folder: Path) -> list[Path]:
     """Returns the folders of the records that lie in a folder, or in one folder below it.
 
-    A run that consists of trainings, as those of random_labels do, stands for all of these.
+    A run that consists of trainings, as those of random_labels do, stands for all of these with a number.
     """
     if (folder / "config.json").exists():
         trainings = _object(folder / "environment.json").get("runs")
         if not isinstance(trainings, list):
             return [folder.resolve()]
         names = [name for name in trainings if isinstance(name, str) and Path(name).name == name]
-        return [(folder / name).resolve() for name in names]
+        return _begun(folder, names)
     below = sorted(path.parent for path in folder.glob("*/config.json")) if folder.is_dir() else []
     if len(below) == 1:
         return find_runs(below[0])
@@ -103,6 +104,17 @@ def find_runs(folder: Path) -> list[Path]:
     raise RecordsError(
         f"{folder} is no run: it {what}; name the workdir that an experiment printed as it began"
     )
+
+
+def _begun(folder: Path, names: Sequence[str]) -> list[Path]:
+    files = {name: folder / name / "metrics.jsonl" for name in names}
+    begun = [name for name, file in files.items() if file.exists() and file.stat().st_size]
+    missing = ", ".join(name for name in names if name not in begun)
+    if not begun:
+        raise RecordsError(f"{folder} has no number yet of its trainings ({missing}): resume it")
+    if missing:
+        say(f"{folder} has no number yet of {missing}: the report leaves that out, until the run is resumed")
+    return [(folder / name).resolve() for name in begun]
 
 
 def read_run_records(folder: Path) -> RunRecords:
