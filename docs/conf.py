@@ -3,6 +3,8 @@
 import re
 from importlib.metadata import version as version_of
 
+from sphinx.application import Sphinx
+
 project = "dnc_jax"
 author = "the authors of dnc_jax"
 copyright = author
@@ -56,7 +58,7 @@ def shorten(
     return signature and signature.replace(private, public), returned and returned.replace(private, public)
 
 
-def setup(app: object) -> None:
+def setup(app: Sphinx) -> None:
     """Connects them; escaping runs before napoleon reads the sections."""
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-skip-member", skip)
