@@ -34,9 +34,10 @@ EIGH_FLOPS = 12
 # Measured: an entry that is read or written once takes as long as this many flops, an entry of a kernel that
 # is made of a distance as so many.
 PASS_FLOPS, KERNEL_FLOPS = 40, 400
-# Assumed: steps of conjugate gradients, each a product with K. Measured on 1000 images of Fashion-MNIST, 20
-# layers, 512 pivots: 6 to 36 steps to 1e-10, 10 to 50 to 1e-13.
-CG_STEPS = 30
+# Assumed: steps of conjugate gradients, each a product with K. Measured on images of Fashion-MNIST with 512
+# pivots: 10 to 50 steps on 1000 images (20 layers, to 1e-13), 47 to 70 on 4000 (5 layers, to 1e-12), 95 to
+# 119 on 60,000 (3 layers, to 1e-5).
+CG_STEPS = 100
 # Assumed: corrections of `mixed_cholesky_solve`.
 CORRECTIONS = 4
 
@@ -211,14 +212,15 @@ def cg_flops(size: LayerSize, recipe: ConjugateGradients, itemsize: int) -> tupl
 def cg_bytes(size: LayerSize, recipe: ConjugateGradients, method: LayerMethod, itemsize: int) -> int:
     """Returns the bytes of a solution by conjugate gradients: tiles of K, and O(n (d + c + r)) numbers.
 
-    Measured: of a device's own rows its kept tiles, n d, 2 n r and 4 n c; 4 n d of all rows; 5 tiles; and n d
-    and 7 tiles where batches of all points, not of drawn ones, are laid out.
+    Measured: of a device's own rows its kept tiles, n d, 2 n r and 4 n c; 4 n d of all rows; 5 tiles; 4 r^2;
+    and n d and 7 tiles where batches of all points, not of drawn ones, are laid out.
     """
     n, d, own = size.num_train, size.in_dim, method.rows_of_one(size.num_train)
     tile = block_shape(own, recipe.tile_bytes, itemsize)[1] ** 2
     laid_out = 1 if method.agop_size is None else 0
-    of_own = own * ((1 + laid_out) * d + 2 * num_pivots(size, recipe) + 4 * size.num_outputs)
-    others = of_own + 4 * n * d + (5 + 7 * laid_out) * tile
+    rank = num_pivots(size, recipe)
+    of_own = own * ((1 + laid_out) * d + 2 * rank + 4 * size.num_outputs)
+    others = of_own + 4 * n * d + (5 + 7 * laid_out) * tile + 4 * rank**2
     return kept_bytes(own, method.num_devices, recipe, itemsize) + itemsize * others
 
 

@@ -27,17 +27,7 @@ from dnc_jax.deep_rfm import fit_deep_rfm_layer_with_diagnostics
 from dnc_jax.matrix_free import ConjugateGradients, Keep
 from dnc_jax.solvers import Solver
 from dnc_jax.types import FeatureSampler
-from experiments.support import (
-    command,
-    data,
-    devices,
-    estimate,
-    floor,
-    hosts,
-    layers,
-    options,
-    sizes,
-)
+from experiments.support import command, data, devices, estimate, floor, hosts, layers, options, sizes
 from experiments.support.console import LayerTable
 from experiments.support.feature_maps import FeatureName, sampler_of
 from experiments.support.layer_files import LayerFiles, open_files
@@ -161,6 +151,7 @@ def main(config: Config) -> Path | None:
     needs_files = sizes.needs_files(config.dataset, config.data_dir)
     prepared = None if config.dry_run and needs_files else hosts.agreed(partial(read, config))
     size = sizes.of_prepared(prepared) if prepared else sizes.of_catalog(config)
+    options.check_agop_size(config.agop_size, size.num_train)
     mesh = devices.make_mesh(config.devices, size.num_train)
     settings = recorded(config, size, prepared)
     hosts.check_same(settings | {name: getattr(config, name) for name in SHARED})

@@ -31,6 +31,7 @@ SMALL_TILES = ConjugateGradients(rank=128, tile_bytes=2**18)
 BY_CG, DRAWN = LayerMethod(SMALL_TILES), LayerMethod(SMALL_TILES, agop_size=300)
 WITHOUT_TILES = LayerMethod(dataclasses.replace(SMALL_TILES, keep="nothing"), agop_size=300)
 ROUNDED = LayerMethod(dataclasses.replace(SMALL_TILES, keep="float32"), agop_size=300)
+MANY_PIVOTS = LayerMethod(dataclasses.replace(SMALL_TILES, rank=3072, keep="nothing"), agop_size=300)
 MIXED = LayerMethod(mixed_cholesky_solve, mixed=True)
 
 
@@ -91,6 +92,8 @@ def compiled_bytes(size, method, dtype):
         # Rows that devices share.
         ((2400, 100, 10), dataclasses.replace(BY_CG, num_devices=2), "float64"),
         ((2400, 100, 10), dataclasses.replace(DRAWN, num_devices=4), "float64"),
+        # Many pivots beside the rows of a device.
+        ((4000, 64, 10), MANY_PIVOTS, "float64"),
     ],
 )
 def test_the_bytes_of_a_fit_are_those_of_the_compiled_program(sizes, method, dtype):

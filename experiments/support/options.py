@@ -21,6 +21,12 @@ def check_ridge(ridge: float, name: str = "ridge") -> None:
         raise ValueError(f"{_flag(name)} must be at least 0: got {ridge:g}")
 
 
+def check_agop_size(agop_size: int | None, num_train: int) -> None:
+    """Raises ValueError unless as many training points can be drawn for an AGOP and its standard error."""
+    if agop_size is not None and not 2 <= agop_size <= num_train:
+        raise ValueError(f"--agop-size must lie in 2..{num_train}, the training points: got {agop_size}")
+
+
 def check_seeds(seeds: tuple[int, ...]) -> None:
     """Raises ValueError unless there is a seed, and all differ and fit 31 bits."""
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**31:

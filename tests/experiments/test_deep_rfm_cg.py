@@ -48,7 +48,8 @@ def test_an_agop_at_drawn_points_says_its_error(by_cholesky, tmp_path, solver):
         ({"solver": "cg", "cg_tolerance": 2.0}, r"^--cg-tolerance must lie between 0 and 1: got 2.0"),
         ({"solver": "cg", "cg_rank": 0}, r"^--cg-rank must be at least 1: got 0"),
         ({"solver": "cg", "ridge": 0.0}, r"ridge must be positive for conjugate gradients: got 0"),
-        ({"agop_size": 1000}, r"agop_size must lie in 2..96, the number of rows: got 1000"),
+        ({"agop_size": 1000}, r"^--agop-size must lie in 2..96, the training points: got 1000"),
+        ({"agop_size": 1, "dry_run": True}, r"^--agop-size must lie in 2..96, the training points: got 1$"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path, changes, message):
