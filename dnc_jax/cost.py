@@ -212,7 +212,7 @@ def cg_flops(size: LayerSize, recipe: ConjugateGradients, itemsize: int) -> tupl
 def cg_bytes(size: LayerSize, recipe: ConjugateGradients, method: LayerMethod, itemsize: int) -> int:
     """Returns the bytes of a solution by conjugate gradients: tiles of K, and O(n (d + c + r)) numbers.
 
-    Measured: of a device's own rows its kept tiles, n d, 2 n r and 4 n c; 4 n d of all rows; 5 tiles; 4 r^2;
+    Measured: of a device's own rows its kept tiles, n d, 2 n r and 4 n c; 4 n d of all rows; 5 tiles; r^2;
     and n d and 7 tiles where batches of all points, not of drawn ones, are laid out.
     """
     n, d, own = size.num_train, size.in_dim, method.rows_of_one(size.num_train)
@@ -220,7 +220,7 @@ def cg_bytes(size: LayerSize, recipe: ConjugateGradients, method: LayerMethod, i
     laid_out = 1 if method.agop_size is None else 0
     rank = num_pivots(size, recipe)
     of_own = own * ((1 + laid_out) * d + 2 * rank + 4 * size.num_outputs)
-    others = of_own + 4 * n * d + (5 + 7 * laid_out) * tile + 4 * rank**2
+    others = of_own + 4 * n * d + (5 + 7 * laid_out) * tile + rank**2
     return kept_bytes(own, method.num_devices, recipe, itemsize) + itemsize * others
 
 
