@@ -1,4 +1,4 @@
-"""The checks of claims: theorems are met and can be failed, runs are made once and read from their folders."""
+"""The checks of claims: theorems are met and can fail, runs are made once and read from their folders."""
 
 import csv
 import io
