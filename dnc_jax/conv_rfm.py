@@ -34,13 +34,15 @@ class ConvRFM:
 
     feature_matrix is M and feature_root M^(1/2), both (D, D), for the D numbers of a patch. added_ridge is
     what was added to the diagonal of K: at the images of the fit, the predictions are targets -
-    added_ridge * machine.weights, without another Gram matrix.
+    added_ridge * machine.weights, without another Gram matrix. block_cosines (b, b) is averages^T C averages
+    with C_ij = K_ij / (K_ii K_jj)^(1/2), None unless the fit was given averages.
     """
 
     machine: KernelMachine
     feature_matrix: Array
     feature_root: Array
     added_ridge: Array
+    block_cosines: Array | None = None
 
     def __call__(self, images: Float[Array, "n h w d"]) -> Float[Array, "n c"]:
         """Returns the predictions for images."""
@@ -132,8 +134,13 @@ def fit_conv_machine(
     *,
     ridge: float,
     solver: Solver | None = None,
+    averages: Float[Array, "n b"] | None = None,
 ) -> ConvRFM:
     """Returns the machine before any update: M is I, or patch_root patch_root^T if the kernel has one.
+
+    Args:
+        averages: Weights of b means over images, such as those of classes, whose mean cosines in the features
+            of the kernel are then kept as block_cosines: K is at hand, and these are no second one.
 
     Raises:
         ValueError: If an argument is out of range, or images or targets hold values that are not finite.
@@ -146,7 +153,8 @@ def fit_conv_machine(
     check_fit_arguments(kernel, images, targets, ridge)
     if root is None:
         root = jnp.eye(kernel.patch_size**2 * images.shape[-1], dtype=images.dtype)
-    return _checked_fit(kernel, images, targets, ridge, (matmul(root, root.T), root), solver, "iteration 0")
+    feature = (matmul(root, root.T), root)
+    return _checked_fit(kernel, images, targets, ridge, feature, solver, averages, "iteration 0")
 
 
 def update_conv_rfm(
@@ -157,6 +165,7 @@ def update_conv_rfm(
     agop_size: int | None = None,
     key: PRNGKeyArray | None = None,
     solver: Solver | None = None,
+    averages: Float[Array, "n b"] | None = None,
     name: str = "the update",
 ) -> ConvRFM:
     """Returns the machine after one more update of M, fitted to the targets on the images of conv.
@@ -164,6 +173,7 @@ def update_conv_rfm(
     The step of `conv_rfm_iterates`, for loops that keep and resume their own state.
 
     Args:
+        averages: As `fit_conv_machine` takes them.
         name: What errors call this step.
 
     Raises:
@@ -181,7 +191,8 @@ def update_conv_rfm(
             "constant; are all images, or all targets, equal?"
         )
     kernel = replace(kernel, patch_root=feature.root)
-    return _checked_fit(kernel, images, targets, ridge, (feature.matrix, feature.root), solver, name)
+    found = (feature.matrix, feature.root)
+    return _checked_fit(kernel, images, targets, ridge, found, solver, averages, name)
 
 
 def _check_solver(solver: object) -> None:
@@ -200,15 +211,16 @@ def _checked_fit(
     ridge: float,
     feature: tuple[Array, Array],
     solver: Solver | None,
+    averages: Float[Array, "n b"] | None,
     name: str,
 ) -> ConvRFM:
-    machine, added_ridge, diagnostics = _jitted_fit(
-        kernel, images, targets, ridge, solver or quick_cholesky_solve
+    machine, added_ridge, diagnostics, cosines = _jitted_fit(
+        kernel, images, targets, ridge, solver or quick_cholesky_solve, averages
     )
     if ridge > 0 and added_ridge == 0:
         raise ValueError(f"images must not all be 0: got {len(images)} whose kernel matrix is 0; remove them")
     check_fit(diagnostics, images, targets, ridge, name)
-    return ConvRFM(machine, *feature, added_ridge)
+    return ConvRFM(machine, *feature, added_ridge, cosines)
 
 
 def conv_fit_step(
@@ -217,12 +229,23 @@ def conv_fit_step(
     targets: Float[Array, "n c"],
     ridge: Scalar,
     solver: Solver = quick_cholesky_solve,
-) -> tuple[KernelMachine, Float[Array, ""], FitDiagnostics]:
-    """Returns the machine with weights (K + ridge max(K) I)^-1 targets, and ridge max(K), unchecked."""
+    averages: Float[Array, "n b"] | None = None,
+) -> tuple[KernelMachine, Float[Array, ""], FitDiagnostics, Float[Array, "b b"] | None]:
+    """Returns the machine with weights (K + ridge max(K) I)^-1 targets, and ridge max(K), unchecked.
+
+    Last come the diagnostics, and the cosines of `ConvRFM` if averages are given.
+    """
     gram = kernel(images, images)
     added_ridge = ridge * jnp.max(gram)
     machine, diagnostics = machine_of_gram(kernel, images, gram, targets, added_ridge, solver)
-    return machine, added_ridge, diagnostics
+    return machine, added_ridge, diagnostics, None if averages is None else _block_cosines(gram, averages)
+
+
+def _block_cosines(gram: Float[Array, "n n"], averages: Float[Array, "n b"]) -> Float[Array, "b b"]:
+    """Returns averages^T C averages, without C; an image without a norm has cosines of 0."""
+    squares = jnp.diagonal(gram)
+    scaled = averages * jnp.where(squares > 0, jax.lax.rsqrt(squares), 0.0)[:, None]
+    return matmul(scaled.T, matmul(gram, scaled))
 
 
 def conv_update_step(machine: KernelMachine, key: PRNGKeyArray | None, *, agop_size: int | None) -> Feature:

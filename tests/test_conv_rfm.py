@@ -231,6 +231,19 @@ def test_options_that_no_fit_can_use_are_refused():
     refused(r"patch_root must have 8 rows", kernel=ConvNTK(1, 2, patch_root=jnp.eye(9)))
 
 
+def test_cosines_of_blocks_are_of_the_kernel_that_was_solved():
+    images, targets = problem()
+    averages = jnp.repeat(jnp.eye(2), 4, axis=0) / 4
+    plain = fit_conv_machine(KERNEL, images, targets, ridge=RIDGE, averages=averages)
+    once = update_conv_rfm(plain, targets, ridge=RIDGE, averages=averages)
+    for conv in (plain, once):
+        gram = np.asarray(conv.machine.kernel(images, images))
+        roots = np.sqrt(np.diag(gram))
+        expected = (gram / np.outer(roots, roots)).reshape(2, 4, 2, 4).mean(axis=(1, 3))
+        assert_close(conv.block_cosines, expected, np.float64, "product")
+    assert fit_conv_machine(KERNEL, images, targets, ridge=RIDGE).block_cosines is None
+
+
 def test_a_solver_that_never_has_the_kernel_matrix_is_refused():
     message = r"solver must be a function .* got ConjugateGradients; .* units of the largest entry of K"
     refused(message, solver=ConjugateGradients())
