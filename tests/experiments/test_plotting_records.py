@@ -165,7 +165,7 @@ def test_flipped_byte_in_an_archive(run):
 
 def test_pickled_array_is_refused(run):
     set_arrays(run, 1, agop_spectrum=np.array([{}], dtype=object))
-    with pytest.raises(RecordsError, match=r"layer_01.npz is damaged: got Object arrays cannot be loaded"):
+    with pytest.raises(RecordsError, match=r"layer_01.npz is damaged: got it is no npz archive of numbers"):
         draw(run, "agop_spectra")
 
 

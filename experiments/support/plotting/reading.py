@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Num
 
+from experiments.support.checkpoint import reason_of
 from experiments.support.devices import LayerPrecision
 from experiments.support.records import RecordsError
 
@@ -120,7 +121,9 @@ def read_array(workdir: Path, layer: int, name: str, *, ndim: int) -> Num[np.nda
     except KeyError as error:
         raise RecordsError(f"{path} is incomplete: got no array {name!r}, expected one; {advice}") from error
     except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordsError(f"{path} is damaged: got {error}, expected an npz archive; {advice}") from error
+        raise RecordsError(
+            f"{path} is damaged: got {reason_of(error)}, expected an npz archive; {advice}"
+        ) from error
     if array.dtype.kind not in "fiu" or array.ndim != ndim:
         raise RecordsError(
             f"{name!r} in {path} has the wrong form: got {array.dtype} of shape {array.shape}, "
