@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from experiments.support.conv_options import Settings, agop_images, kernel_of
 from experiments.support.conv_table import SELECTED, IterationTable
 from experiments.support.records import Row, Run, to_lines
 from experiments.support.rfm_measures import FEATURE_MATRIX, MACHINE, Measured
+from experiments.support.snapshots import block_averages, block_edges
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,13 @@ def run_seed(session: Session, seed: int, sets: ImageSets) -> list[Row]:
     session.table.header(seed)
     images = jnp.asarray(sets.train.images, session.dtype)
     targets = jnp.asarray(sets.train.targets(sets.num_classes), session.dtype)
-    conv, rows, matrices = None, [], []
+    averages = jnp.asarray(block_averages(sets.train.labels), session.dtype)
+    conv, rows, matrices, cosines = None, [], [], []
     for iteration in range(session.settings["num_iters"] + 1):
         began, seconds = time.perf_counter(), None
         loaded = load(session, seed, iteration, images, sets)
         if loaded is None:
-            conv = fit(session, seed, iteration, conv, images, targets)
+            conv = fit(session, seed, iteration, conv, images, targets, averages)
             new_rows = measure_and_save(session, seed, iteration, conv, targets, sets)
             seconds = time.perf_counter() - began
             run.log_timing({"seed": seed, "iteration": iteration, "seconds": seconds})
@@ -62,10 +64,12 @@ def run_seed(session: Session, seed: int, sets: ImageSets) -> list[Row]:
         session.table.rows(new_rows, seconds)
         rows += new_rows
         matrices.append(np.asarray(conv.feature_matrix))
+        cosines.append(conv.block_cosines)
     selected = select(rows, seed)
     run.log(selected)
     if seed == session.settings["seeds"][0]:
-        save_looks(session, sets, np.stack(matrices), selected, _owner(run, seed, sets))
+        shown = grams(cosines, sets)
+        save_looks(session, sets, np.stack(matrices), selected, shown, _owner(run, seed, sets))
     return rows + selected
 
 
@@ -76,16 +80,18 @@ def fit(
     before: ConvRFM | None,
     images: Float[Array, "n h w d"],
     targets: Float[Array, "n k"],
+    averages: Float[Array, "n b"],
 ) -> ConvRFM:
-    """Returns the plain machine, or the one after another update of M."""
+    """Returns the plain machine, or the one after another update of M, with cosines of images by blocks."""
     settings = session.settings
     ridge = settings["ridge"]
     if before is None:
-        return fit_conv_machine(kernel_of(settings), images, targets, ridge=ridge)
+        return fit_conv_machine(kernel_of(settings), images, targets, ridge=ridge, averages=averages)
     size = agop_images(settings, len(images))
     key = None if size is None else jax.random.fold_in(jax.random.key(seed), iteration)
     name = f"iteration {iteration}"
-    return update_conv_rfm(before, targets, ridge=ridge, agop_size=size, key=key, name=name)
+    drawn = {"agop_size": size, "key": key}
+    return update_conv_rfm(before, targets, ridge=ridge, averages=averages, name=name, **drawn)
 
 
 def measure_and_save(
@@ -161,7 +167,9 @@ def to_arrays(conv: ConvRFM) -> dict[str, np.ndarray]:
     """Returns the arrays of an iterate, but for the images."""
     arrays = {name: getattr(conv, name) for name in ("feature_matrix", "feature_root", "added_ridge")}
     root = conv.machine.kernel.patch_root  # pyright: ignore[reportAttributeAccessIssue]
-    arrays |= {"weights": conv.machine.weights} | ({} if root is None else {"patch_root": root})
+    arrays |= {"weights": conv.machine.weights}
+    optional = {"patch_root": root, "block_cosines": conv.block_cosines}
+    arrays |= {name: array for name, array in optional.items() if array is not None}
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
@@ -171,13 +179,31 @@ def from_arrays(
     """Returns the iterate that `to_arrays` took apart."""
     found = {name: jnp.asarray(array) for name, array in arrays.items()}
     machine = KernelMachine(replace(kernel, patch_root=found.get("patch_root")), images, found["weights"])
-    return ConvRFM(machine, found["feature_matrix"], found["feature_root"], found["added_ridge"])
+    of_m = (found["feature_matrix"], found["feature_root"], found["added_ridge"])
+    return ConvRFM(machine, *of_m, found.get("block_cosines"))
+
+
+def grams(cosines: Sequence[Array | None], sets: ImageSets) -> dict[str, np.ndarray]:
+    """Returns the cosines of training images by iteration, (t, b, b), and where classes begin.
+
+    Nothing if an iterate lacks them, which one of an older version does.
+    """
+    known = [np.asarray(found, np.float32) for found in cosines if found is not None]
+    if len(known) < len(cosines):
+        return {}
+    edges = block_edges(sets.train.labels, sets.num_classes)
+    return {"gram": np.stack(known), "gram_class_edges": edges}
 
 
 def save_looks(
-    session: Session, sets: ImageSets, matrices: Float[np.ndarray, "t d d"], selected: list[Row], owner: str
+    session: Session,
+    sets: ImageSets,
+    matrices: Float[np.ndarray, "t d d"],
+    selected: list[Row],
+    more: Mapping[str, np.ndarray],
+    owner: str,
 ) -> None:
-    """Writes what figures show: pictures of the iteration that validation picks, or of the last."""
+    """Writes what figures show: more, and pictures of the iteration that validation picks, or of the last."""
     path, settings = session.run.workdir / "arrays" / "patches.npz", session.settings
     if checkpoint.is_whole(path, owner):
         return
@@ -185,7 +211,7 @@ def save_looks(
     windows = {name: settings[name] for name in ("patch_size", "padding", "stride")}
     test = sets.test
     arrays = looks(test.images, test.labels, matrices, shown, num_classes=sets.num_classes, **windows)
-    checkpoint.save_arrays(path, arrays, owner)
+    checkpoint.save_arrays(path, arrays | more, owner)
 
 
 def iteration_path(run: Run, seed: int, iteration: int) -> Path:

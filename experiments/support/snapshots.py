@@ -54,7 +54,8 @@ def epoch_arrays(features: Array, labels: Array, num_classes: int) -> dict[str, 
     """Returns the arrays of arrays/epoch_NNNNN.npz: what the head of a network receives.
 
     cosines (k, k) of the class means around their mean. Of the first four classes: points (n, 3), their
-    means (c, 3), both in the 3 dimensions (or fewer) of those means, around their mean.
+    means (c, 3), both in the 3 dimensions (or fewer) of those means, around their mean. gram (b, b) and
+    gram_class_edges (k + 1,) are what `layer_arrays` keeps of a stage.
     """
     stats = class_stats(features, labels, num_classes)
     means = np.asarray(stats.means, np.float64)
@@ -71,6 +72,8 @@ def epoch_arrays(features: Array, labels: Array, num_classes: int) -> dict[str, 
         "means": (means[shown] - center) @ basis.T,
         "points": np.concatenate([(np.asarray(features[r], np.float64) - center) @ basis.T for r in rows]),
         "point_classes": np.repeat(shown, [len(r) for r in rows]),
+        "gram": sorted_gram(np.asarray(features), np.asarray(labels)).astype(np.float32),
+        "gram_class_edges": block_edges(np.asarray(labels), num_classes),
     }
 
 
@@ -113,6 +116,17 @@ def sorted_gram(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     sizes = np.diff(np.append(starts, len(labels)))
     averages = np.add.reduceat(cosine, starts, axis=0) / sizes[:, None]
     return averages @ averages.T
+
+
+def block_averages(labels: np.ndarray) -> np.ndarray:
+    """Returns the weights (n, b) that take the means over the blocks of `sorted_gram`."""
+    starts = _block_starts(len(labels))
+    sizes = np.diff(np.append(starts, len(labels)))
+    averages = np.zeros((len(labels), len(starts)))
+    averages[np.argsort(labels, kind="stable"), np.repeat(np.arange(len(starts)), sizes)] = np.repeat(
+        1 / sizes, sizes
+    )
+    return averages
 
 
 def block_edges(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -178,3 +178,20 @@ def test_every_option_changes_the_result(finished, tmp_path, monkeypatch, option
     last, seed = changes.get("num_iters", 2), changes["seeds"][0]
     found = value(tmp_path / "changed", "test_mean_squared_error", last, seed)
     assert found != pytest.approx(value(other, "test_mean_squared_error"), rel=1e-12)
+
+
+def test_the_kernel_of_training_images_is_kept_by_blocks_of_classes(finished, tmp_path):
+    sets = load_sets("stars", **SIZES, seed=0)
+    x, order = jnp.asarray(sets.train.images), np.argsort(sets.train.labels, kind="stable")
+    gram = np.asarray(ConvNTK(1, 3)(x, x))[np.ix_(order, order)]
+    roots = np.sqrt(np.diag(gram))
+    kept = checkpoint.load_arrays(finished / "arrays" / "patches.npz")
+    np.testing.assert_allclose(kept["gram"][0], gram / np.outer(roots, roots), atol=1e-6)
+    assert kept["gram"].shape == (3, 8, 8)
+    np.testing.assert_allclose(kept["gram_class_edges"], [0, *np.cumsum(np.bincount(sets.train.labels))])
+    # A run that was resumed from its iterates keeps the same.
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    (workdir / "arrays" / "patches.npz").unlink()
+    run(workdir)
+    again = checkpoint.load_arrays(workdir / "arrays" / "patches.npz")
+    np.testing.assert_array_equal(again["gram"], kept["gram"])
