@@ -5,9 +5,9 @@
 
 The page is one file that needs no network. Its slider goes through the layers of Deep RFM, and moves the Gram
 matrix, class means, spectrum and eigenvectors together; through the epochs of a network, and moves cosines of
-class means, their simplex and the metrics by layer; or through the iterations of an RFM, and moves the
-feature matrix, its spectrum and eigenvectors. Reads the records of deep_rfm, train_network, rfm, conv_rfm,
-and of the trainings of random_labels and etf_head.
+points and class means, their simplex and the metrics by layer; or through the iterations of an RFM, and moves
+the feature matrix, its spectrum and eigenvectors. Reads the records of deep_rfm, train_network, rfm and
+conv_rfm, and of the trainings of random_labels and etf_head.
 """
 
 import dataclasses

@@ -113,12 +113,13 @@ def layers_by_verdict(rows: Sequence[Row], metric: str, epoch: int) -> str:
         verdict = stage_verdict(*stage_means(rows, metric, layer, epoch))
         found.setdefault(verdict or "not measured", []).append(layer)
     return "; ".join(
-        f"{verdict} in layer{'s' * (len(layers) > 1)} {_in_ranges(layers)}"
+        f"{verdict} in layer{'s' * (len(layers) > 1)} {in_ranges(layers)}"
         for verdict, layers in found.items()
     )
 
 
-def _in_ranges(layers: Sequence[int]) -> str:
+def in_ranges(layers: Sequence[int]) -> str:
+    """Returns ascending numbers in words, such as 1-3, 5."""
     runs: list[list[int]] = []
     for layer in layers:
         if runs and layer == runs[-1][-1] + 1:
@@ -145,23 +146,36 @@ def stage_verdict(before: float | None, linear: float | None, after: float | Non
     return "linear dominates" if by_linear >= by_nonlinear else "nonlinear dominates"
 
 
-def _fell(rows: Sequence[Row]) -> str:
+def fell_around(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """Returns by which factors NC1 of the last hidden layer fell before and after the terminal phase."""
     depth = max(row["layer"] for row in rows if row["metric"] == "nc1" and row["stage"] == "nonlinear")
     place = {"layer": depth, "stage": "nonlinear", "metric": "nc1"}
     found = [row for row in terminal_phase(rows) if place.items() <= row.items() and "fell_before" in row]
     if not found:
-        return ""
+        return None
     before, after = (geometric_mean([row[name] for row in found]) for name in ("fell_before", "fell_after"))
-    return f" NC1 of the last hidden layer fell {before:.3g} times before, {after:.3g} times after it."
+    return before, after
+
+
+def _fell(rows: Sequence[Row]) -> str:
+    found = fell_around(rows)
+    if found is None:
+        return ""
+    return f" NC1 of the last hidden layer fell {found[0]:.3g} times before, {found[1]:.3g} times after it."
+
+
+def terminal_epochs(rows: Sequence[Row]) -> list[int | None]:
+    """Returns `terminal_epoch` of every seed, in their order."""
+    return [terminal_epoch(rows, seed) for seed in sorted({row["seed"] for row in rows})]
 
 
 def terminal_line(rows: Sequence[Row]) -> str:
     """Returns when all training points were correct, in how many seeds, and how far NC1 fell after that."""
-    seeds = sorted({row["seed"] for row in rows})
-    begun = [epoch for epoch in (terminal_epoch(rows, seed) for seed in seeds) if epoch is not None]
+    epochs = terminal_epochs(rows)
+    begun = [epoch for epoch in epochs if epoch is not None]
     if not begun:
         return "The terminal phase (all training points correct) was not reached."
     return (
         f"The terminal phase (all training points correct) began at epoch {mean(begun):.0f}, "
-        f"reached by {len(begun)} of {len(seeds)} seed{'s' * (len(seeds) > 1)}." + _fell(rows)
+        f"reached by {len(begun)} of {len(epochs)} seed{'s' * (len(epochs) > 1)}." + _fell(rows)
     )

@@ -87,7 +87,7 @@ def arrays(settings: dict[str, Any], channels: int, shown: int) -> dict[str, np.
     dim = settings["patch_size"] ** 2 * channels
     factors = rng.normal(size=(num_iters, dim, dim))
     matrices = np.concatenate([np.eye(dim)[None], factors @ factors.swapaxes(1, 2)])
-    return looks(
+    images = looks(
         rng.normal(size=(3 * num_classes, 9, 8, channels)),
         np.arange(3 * num_classes) % num_classes,
         matrices,
@@ -97,6 +97,10 @@ def arrays(settings: dict[str, Any], channels: int, shown: int) -> dict[str, np.
         padding=settings["padding"],
         stride=settings["stride"],
     )
+    points = rng.normal(size=(num_iters + 1, 20, 5)) + 2
+    units = points / np.linalg.norm(points, axis=-1, keepdims=True)
+    edges = np.linspace(0, 20, num_classes + 1)
+    return images | {"gram": units @ units.swapaxes(1, 2), "gram_class_edges": edges}
 
 
 def figure_of(workdir: Path, name: str) -> Figure:

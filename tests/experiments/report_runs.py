@@ -125,3 +125,16 @@ def _epoch_rows(seed: int, epoch: int) -> list[dict[str, Any]]:
         rows += [place | {"layer": 3, "stage": "input", "metric": n, "value": 0.5} for n in ("nc3", "nc4")]
         rows += [place | {"layer": 1, "stage": "weights", "metric": "nfa_correlation", "value": 0.5}]
     return rows
+
+
+def contrast(first: str, second: str) -> float:
+    """Returns the contrast of two colors as the accessibility guidelines (WCAG 2) define it, 1 to 21."""
+    low, high = sorted((_luminance(first), _luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(digit * 2 for digit in color[1:])
+    shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

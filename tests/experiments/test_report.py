@@ -14,6 +14,7 @@ from experiments.support.checkpoint import load_arrays, save_arrays
 from experiments.support.records import OWN_FILES, RecordsError
 from experiments.support.report import tables
 from experiments.support.report.reading import read_run_records, read_runs
+from experiments.support.report.texts import number
 from tests.experiments import conv_runs_small, plotting_runs
 from tests.experiments.report_runs import (
     HOSTILE,
@@ -212,7 +213,7 @@ def test_what_no_step_has_is_no_figure(tmp_path):
     path = make_rfm(tmp_path / "run")
     found = data_in(page_of(path))
     assert [f["name"] for f in found["figures"]] == ["heat", "truth", "spectrum", "vectors"]
-    assert found["note"] == ""
+    assert "targets are no classes" in found["note"]
     for file in (path / "arrays").iterdir():
         with np.load(file) as arrays:
             save_arrays(file, {"feature_matrices": arrays["feature_matrices"]})
@@ -244,6 +245,8 @@ def test_a_convolutional_rfm_shows_patches_and_images(tmp_path):
     (found,) = data_in(page_of(run))["runs"]
     (view,) = found["views"]
     assert view["frames"]["2"]["vectors"]["shape"] == [3, 3, 3]
+    gram = load_arrays(run / "arrays" / "patches.npz")["gram"]
+    np.testing.assert_allclose(heat_of(view["frames"]["2"]["heat"]), gram[2], atol=0.51 / 127)
     assert "vectors" not in view["frames"]["0"]
     assert len(view["fixed"]["images"]["images"]) == 6
     assert "61.00%, and 91.00% after 1 update of M" in found["story"][0]
@@ -260,7 +263,7 @@ def test_the_text_has_the_story_and_the_numbers(finished, tmp_path):
     assert "NC1 went from" in text
     mean = np.exp(np.mean(np.log(recorded(finished, "nc1", "linear", 3))))
     (line,) = re.findall(r"NC1: within-class.*?\n\| 3 \|([^\n]*)", text, flags=re.DOTALL)[:1]
-    assert line.split("|")[2].strip() == f"{mean:.3g}"
+    assert line.split("|")[2].strip() == number(mean)
     for row in text.splitlines():
         assert "<img" not in row.replace("\\<img", "")
 

@@ -119,8 +119,12 @@ def test_a_saved_figure_says_where_it_stands(driver, page):
     pressed(driver, "stage-nonlinear", webdriver.Keys.ARROW_LEFT)
     name = page.parent.name
     lines = saved(driver, "Save Cosines", f"{name}-layer_1-linear-heat.csv").read_text().splitlines()
-    assert lines[0].startswith('"run","layer","stage","row","1","2"')
-    assert lines[2].startswith(f'"{name}","1","linear","2",')
+    assert lines[0].startswith('"run","layer","stage","row","class","1","2"')
+    assert lines[2].startswith(f'"{name}","1","linear","2","0",')
+    assert lines[-1].startswith(f'"{name}","1","linear","96","9",')
+    vectors = saved(driver, "Save Top", f"{name}-layer_1-vectors.csv").read_text().splitlines()
+    assert len(vectors) == 1 + 8 + 1
+    assert vectors[-1].startswith(f'"{name}","1","diagonal of M",')
     spectrum = saved(driver, "Save Spectrum", f"{name}-layer_1-spectrum.csv").read_text().splitlines()
     assert spectrum[:2] == [
         '"run","layer","index","eigenvalue over largest"',

@@ -107,6 +107,10 @@ def test_a_damaged_configuration_is_refused(run, config, expected):
         (make_conv, {"class_names": [1]}, "class_names in"),
         (make_conv, {"class_names": ["a"]}, "have no names"),
         (plotting_runs.make_run, {"image_shape": ["a"]}, "image_shape in"),
+        (plotting_runs.make_run, {"image_shape": [8, 8]}, "image_shape in"),
+        (plotting_runs.make_run, {"image_shape": [8, 0, 1]}, "image_shape in"),
+        (plotting_runs.make_run, {"depth": -3}, "got -3, expected at least 1"),
+        (make_rfm, {"num_iters": -1}, "got -1, expected at least 0"),
     ],
 )
 def test_a_damaged_option_of_an_experiment_is_refused(tmp_path, make, changed, expected):
@@ -127,6 +131,33 @@ def test_half_of_a_last_row_is_no_row(run):
     with (run / "timings.jsonl").open("a") as file:
         file.write("\n")
     assert "timings.jsonl, line 1 is damaged" in refused(run)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"seed": {"a": 1}}, "'seed' in"),
+        ({"seed": 0, "layer": "1"}, "'layer' in"),
+        ({"seed": 0, "layer": 1, "seconds": "1"}, "got seconds '1'"),
+        ({"seed": 0, "layer": 1, "seconds": 1e999}, "got seconds inf"),
+        ({"seed": 0, "layer": 1, "seconds": 10**400}, "got seconds 1000"),
+    ],
+)
+def test_a_damaged_timing_is_named(run, row, expected):
+    (run / "timings.jsonl").write_text(json.dumps(row) + "\n")
+    assert expected in refused(run)
+
+
+@pytest.mark.parametrize("array", [None, np.array([{}], dtype=object)])
+def test_what_is_no_archive_of_numbers_is_not_advised_to_be_loaded(run, array):
+    path = run / "arrays" / "layer_02.npz"
+    if array is None:
+        path.write_text("no archive")
+    else:
+        np.savez(path, gram_linear=array)
+    message = refused(run)
+    assert "it is no npz archive of numbers" in message
+    assert "pickle" not in message
 
 
 def test_damaged_arrays_are_named(run):

@@ -7,7 +7,16 @@ import pytest
 
 from experiments import report
 from tests.experiments import conv_runs_small, plotting_runs
-from tests.experiments.browsing import drawn, needs_browser, opened, pressed, requested, said
+from tests.experiments.browsing import (
+    allow_downloads,
+    drawn,
+    needs_browser,
+    opened,
+    pressed,
+    requested,
+    said,
+    saved,
+)
 from tests.experiments.report_runs import make_network, make_rfm
 
 pytestmark = needs_browser
@@ -23,8 +32,9 @@ MAKERS = {
 # Of each experiment the figures that differ from step to step, and the curves that show where the slider is.
 MOVED = {
     "rfm": ("heat", "spectrum", "vectors", "r2"),
-    "conv_rfm": ("spectrum", "vectors", "accuracy", "effective_rank"),
+    "conv_rfm": ("heat", "spectrum", "vectors", "accuracy", "effective_rank"),
     "train_network": (
+        "gram",
         "heat",
         "simplex",
         "by_layer",
@@ -78,6 +88,20 @@ def test_a_network_shows_its_layers_one_by_one(driver, tmp_path):
     assert drawn(driver, "simplex") == last["simplex"]
     pressed(driver, "slider", webdriver.Keys.HOME)
     assert driver.find_element("id", "where").text == "epoch 0 of 10, layer 1"
+
+
+def test_points_of_a_network_are_saved_with_their_classes(driver, tmp_path):
+    run = make_network(tmp_path / "run", dataset="fashion_mnist")
+    opened(driver, report.main(report.Config(runs=(run,))))
+    allow_downloads(driver)
+    lines = saved(driver, "Save Four", "run-epoch_10-simplex.csv").read_text().splitlines()
+    assert lines[0] == '"run","epoch","what","class","x","y","z"'
+    assert lines[1].startswith('"run","10","mean","0: T-shirt/top",')
+    points = [line for line in lines if '"point"' in line]
+    assert len(points) == 4 * 8
+    assert points[-1].startswith('"run","10","point","3: Dress",')
+    gram = saved(driver, "Save Cosines of points", "run-epoch_10-gram.csv").read_text().splitlines()
+    assert gram[-1].startswith('"run","10","40","4: Coat",')
 
 
 def test_heads_of_networks_of_different_depth_are_compared(driver, tmp_path):
@@ -166,3 +190,16 @@ def test_runs_of_one_configuration_are_told_apart_in_the_tables(driver, tmp_path
     heads = [head.text for head in driver.find_elements("css selector", "#tables h2")]
     assert heads
     assert all(names[0] in head for head in heads)
+
+
+def test_classes_have_their_names_and_runs_their_numbers_of_seeds(driver, tmp_path):
+    config: dict[str, Any] = {"dataset": "cifar10", "depth": 2, "num_blocks": 20}
+    runs = [plotting_runs.make_run(tmp_path / str(n), seeds=range(n), **config) for n in (3, 2)]
+    opened(driver, report.main(report.Config(runs=tuple(runs))))
+    legend = driver.find_element("id", "legend").text
+    assert "mean of 3, 2 seeds, in the order of the runs (geometric for NC1)" in legend
+    assert "classes: 0 airplane, 1 automobile" in legend
+    titles = "return [...document.querySelectorAll('#simplex .mean title')].map((t) => t.textContent)"
+    assert "class 9: truck" in driver.execute_script(titles)
+    opened(driver, report.main(report.Config(runs=(make_rfm(tmp_path / "rfm"),))))
+    assert "NC1" not in driver.find_element("id", "legend").text

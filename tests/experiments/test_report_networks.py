@@ -12,9 +12,15 @@ from experiments import report
 from experiments.support.checkpoint import load_arrays, save_arrays
 from experiments.support.network_measures import measure_agops
 from experiments.support.report.frames import MOST_VALUES
-from experiments.support.snapshots import MAX_LENGTH, NUM_EIGENVECTORS, agop_arrays
+from experiments.support.snapshots import (
+    MAX_LENGTH,
+    NUM_EIGENVECTORS,
+    agop_arrays,
+    epoch_arrays,
+    layer_arrays,
+)
 from tests.experiments import plotting_runs
-from tests.experiments.report_runs import data_in, make_network, page_of
+from tests.experiments.report_runs import data_in, heat_of, make_network, page_of
 
 
 def test_agops_are_kept_as_their_spectra_and_eigenvectors():
@@ -43,6 +49,25 @@ def test_spectra_are_of_the_agop_at_the_input_of_a_layer():
         expected = np.linalg.eigvalsh(agop(fn, points))[::-1]
         spectrum = kept[f"agop_spectrum_{number:02d}"]
         np.testing.assert_allclose(spectrum, expected[: len(spectrum)], atol=1e-5 * expected[0])
+
+
+def test_cosines_of_points_are_those_that_a_layer_of_deep_rfm_keeps():
+    rng, labels = np.random.default_rng(2), np.arange(30) % 3
+    features = np.eye(3)[labels] + rng.normal(size=(30, 3))
+    kept = epoch_arrays(jnp.asarray(features), jnp.asarray(labels), 3)
+    expected = layer_arrays(np.eye(3), {"input": features}, labels, 3)
+    np.testing.assert_allclose(kept["gram"], expected["gram_input"], atol=1e-6)
+    np.testing.assert_array_equal(kept["gram_class_edges"], [0, 10, 20, 30])
+
+
+def test_a_network_shows_the_cosines_of_its_points(tmp_path):
+    path = make_network(tmp_path / "run")
+    found = data_in(page_of(path))
+    assert [figure["name"] for figure in found["figures"]][:2] == ["gram", "heat"]
+    frame = found["runs"][0]["views"][0]["frames"]["5"]
+    gram = load_arrays(path / "arrays" / "epoch_00005.npz")["gram"]
+    np.testing.assert_allclose(heat_of(frame["gram"]), gram, atol=0.51 / 127)
+    assert "collapsed: 1 and −0.25" in frame["gram"]["caption"]
 
 
 def test_long_eigenvectors_are_kept_of_the_first_layer_alone():
@@ -74,10 +99,13 @@ def test_every_layer_of_a_network_shows_its_agop(tmp_path):
 def test_a_network_of_an_older_version_says_what_is_not_recorded(tmp_path):
     path = make_network(tmp_path / "run")
     for file in (path / "arrays").iterdir():
-        kept = {name: array for name, array in load_arrays(file).items() if not name.startswith("agop")}
+        older = ("agop", "gram")
+        kept = {name: array for name, array in load_arrays(file).items() if not name.startswith(older)}
         save_arrays(file, kept)
     found = data_in(page_of(path))
-    assert "spectrum" not in [figure["name"] for figure in found["figures"]]
+    assert not {"spectrum", "gram"} & {figure["name"] for figure in found["figures"]}
+    assert "heat" in {figure["name"] for figure in found["figures"]}
+    assert "Cosines of points are not recorded in run" in found["note"]
     assert found["note"].startswith("Spectra of AGOPs are not recorded in run")
     assert data_in(page_of(make_network(tmp_path / "new")))["note"] == ""
 
@@ -95,6 +123,9 @@ def test_the_page_of_a_wide_network_measured_often_stays_small(tmp_path):
     arrays |= {f"agop_spectrum_{number:02d}": rng.uniform(size=1000) for number in (1, 2)}
     arrays |= {"agop_eigenvectors_01": rng.normal(size=(8, 3072)).astype(np.float32)}
     arrays |= {"agop_eigenvectors_02": rng.normal(size=(8, 1000)).astype(np.float32)}
+    units = rng.normal(size=(200, 10))
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    arrays |= {"gram": units @ units.T, "gram_class_edges": np.linspace(0, 200, 11)}
     for at in range(epochs + 1):
         save_arrays(file.with_name(f"epoch_{at:05d}.npz"), arrays)
     page = report.main(report.Config(runs=(path,)))

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import report
 from tests.experiments import plotting_runs
-from tests.experiments.report_runs import Elements, data_in, page_of
+from tests.experiments.report_runs import Elements, contrast, data_in, page_of
 
 SMALL = {"depth": 2, "seeds": (0, 1), "num_classes": 3, "num_blocks": 6}
 CSS = (resources.files("experiments.support.report") / "page.css").read_text(encoding="utf-8")
@@ -79,14 +79,15 @@ def test_texts_stand_out_from_their_ground(theme):
     assert contrast(colors["warn"], colors["warn-ground"]) >= 4.5
 
 
-def contrast(first: str, second: str) -> float:
-    """Returns the contrast of two colors as the accessibility guidelines (WCAG 2) define it, 1 to 21."""
-    low, high = sorted((_luminance(first), _luminance(second)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def _luminance(color: str) -> float:
-    digits = color[1:] if len(color) == 7 else "".join(digit * 2 for digit in color[1:])
-    shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+def test_colors_of_classes_stand_out_from_a_dark_ground():
+    light, dark, printed = (
+        dict(re.findall(r"--([\w-]+): (#\w+);", block))
+        for block in re.findall(r":root \{(.*?)\}", CSS, flags=re.DOTALL)
+    )
+    names = [name for name in light if name.startswith("class-")]
+    assert len(names) == 10
+    for name in names:
+        assert contrast((light | dark)[name], dark["paper"]) >= 3, name
+        # Paper is light, whatever the screen is.
+        assert printed.get(name, light[name]) == light[name]
+        assert name not in dark or name in printed

@@ -12,11 +12,12 @@ const STAGE = {
   "": { color: "var(--ink)", shape: "diamond" },
 };
 const CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00"];
-const CLASSES = [...CYCLE.slice(0, 6), "#882255", "#8C6D00", "#555555", "#332288"];
+// Colors of classes are in the style, where dark mode has others.
+const CLASSES = Array.from({ length: 10 }, (_, i) => `var(--class-${i})`);
 const SHAPES = ["circle", "square", "triangle", "diamond"];
 const DASH = { training: "", validation: "2 3", "held-out": "6 4" };
 // The wide form of curves, and the narrow one of figures beside heat maps, in units of a page's pixels.
-const WIDE = { width: 400, height: 250, left: 66, right: 14, top: 12, bottom: 46 };
+const WIDE = { width: 400, height: 250, left: 70, right: 14, top: 12, bottom: 46 };
 const NARROW = { ...WIDE, width: 320, height: 320 };
 const BELOW = "below the floor of the precision";
 const MOST_MARKERS = 40;
@@ -149,7 +150,7 @@ function drawLines(target, spec) {
   }
   target.append(svg("path", { d: `M${box.left} ${box.top}V${bottom}H${right}`, class: "axis" }));
   target.append(svg("text", { x: (box.left + right) / 2, y: box.height - 6, class: "label" }, spec.xLabel));
-  const turned = { x: -(box.top + bottom) / 2, y: 13, transform: "rotate(-90)", class: "label" };
+  const turned = { x: -(box.top + bottom) / 2, y: 17, transform: "rotate(-90)", class: "label" };
   target.append(svg("text", turned, spec.label));
   if (spec.mark !== undefined && spec.mark >= first && spec.mark <= last)
     target.append(svg("line", { x1: x(spec.mark), x2: x(spec.mark), y1: box.top, y2: bottom, class: "mark" }));
@@ -161,8 +162,10 @@ function drawLines(target, spec) {
       const down = there.map((i) => [x(line.x[i]), y(line.low[i])]).reverse();
       if (there.length) target.append(svg("path", { d: pathOf([...up, ...down]) + "z", fill: line.color, class: "band" }));
     }
-    const style = { stroke: line.color, "stroke-dasharray": line.dash || "none", class: line.faint ? "faint" : "line" };
-    target.append(svg("path", { d: pathOf(points), ...style }));
+    const style = line.faint ? { class: "faint" } : { stroke: line.color, "stroke-dasharray": line.dash || "none", class: "line" };
+    const path = svg("path", { d: pathOf(points), ...style });
+    for (const [name, color] of Object.entries(line.faint || {})) path.style.setProperty(name, color);
+    target.append(path);
     if (line.faint || !line.shape) continue;
     points.forEach((point, i) => {
       const hollow = line.below && line.below[i];

@@ -23,6 +23,10 @@ function signed(byte) {
   return (byte - 127) / 127;
 }
 
+function rgb(share) {
+  return `rgb(${mix(VIRIDIS, share)})`;
+}
+
 // color(i) gives the red, green and blue of pixel i.
 function picture(width, height, color) {
   const canvas = html("canvas", { width, height }), context = canvas.getContext("2d");
@@ -53,8 +57,9 @@ function drawHeat(target, heat) {
     target.append(svg("path", { d: `M${left - 4} ${top + at}h4M${left + at} ${top - 4}v4`, class: "axis" }));
     if (i + 1 === edges.length || (!all && i % Math.ceil(edges.length / 10))) return;
     const middle = ((edge + edges[i + 1]) / 2) * unit;
-    target.append(svg("text", { x: left - 8, y: top + middle + 4, class: "tick end" }, String(i)));
-    target.append(svg("text", { x: left + middle, y: top - 7, class: "tick" }, String(i)));
+    const name = () => svg("title", {}, className(i));
+    target.append(svg("text", { x: left - 8, y: top + middle + 4, class: "tick end" }, String(i), name()));
+    target.append(svg("text", { x: left + middle, y: top - 7, class: "tick" }, String(i), name()));
   });
   const bar = picture(128, 1, (i) => mix(DIVERGING, i / 127)), y = top + side + 8;
   target.append(svg("image", { href: bar, x: left, y, width: side, height: 9, preserveAspectRatio: "none" }));
@@ -93,7 +98,7 @@ function drawSimplex(target, data, angles) {
   const order = means.map((mean, i) => [mean, i]).sort((a, b) => a[0].z - b[0].z), r = number > 20 ? 4 : 10;
   for (const [mean, i] of order) {
     const dot = { cx: mean.x, cy: mean.y, r, fill: CLASSES[i % CLASSES.length], "fill-opacity": near(mean.z), class: "mean" };
-    target.append(svg("circle", dot, svg("title", {}, `class ${classes[i]}`)));
+    target.append(svg("circle", dot, svg("title", {}, `class ${className(classes[i])}`)));
     if (number <= 20) target.append(svg("text", { x: mean.x, y: mean.y + 4, class: "class" }, String(classes[i])));
   }
 }
@@ -109,10 +114,11 @@ function drawSpectrum(target, frames, step, name) {
   const least = 1e-16;
   for (const at of [...colors.filter((c) => c !== step), step]) {
     const values = frames[at] && frames[at].spectrum ? frames[at].spectrum.values : [];
-    const kept = values.map((value) => (value >= least ? value : null)), faint = at !== step;
-    const color = faint ? `rgb(${mix(VIRIDIS, colors.indexOf(at) / Math.max(colors.length - 1, 1) * 0.9)})` : "var(--ink)";
+    const kept = values.map((value) => (value >= least ? value : null)), share = colors.indexOf(at) / Math.max(colors.length - 1, 1);
+    // The ends of the colors that stand out from a light ground, and from a dark one.
+    const faint = at !== step && { "--on-light": rgb(0.9 * share), "--on-dark": rgb(0.45 + 0.55 * share) };
     const dots = values.length <= 40 && !faint ? "circle" : "";
-    lines.push({ x: values.map((_, i) => indexOf(frames[at].spectrum, i)), mean: kept, color, faint, shape: dots, name: `${name} ${at}` });
+    lines.push({ x: values.map((_, i) => indexOf(frames[at].spectrum, i)), mean: kept, color: "var(--ink)", faint, shape: dots, name: `${name} ${at}` });
   }
   const shown = lines.filter((line) => line.x.length);
   const dropped = (frames[step]?.spectrum?.values ?? []).filter((value) => value < least).length;
@@ -123,7 +129,7 @@ function drawSpectrum(target, frames, step, name) {
 function drawVectors(target, data) {
   const names = [...data.labels], vectors = data.vectors.map(bytes);
   if (!data.shape) {
-    const left = 70, height = 24 * vectors.length, length = data.length;
+    const left = 82, height = 24 * vectors.length, length = data.length;
     target.setAttribute("viewBox", `0 0 ${SIDE} ${height + 30}`);
     target.replaceChildren();
     vectors.forEach((vector, i) => {
@@ -132,8 +138,7 @@ function drawVectors(target, data) {
       target.append(svg("image", { href, ...box, class: "pixels" }), svg("rect", { ...box, class: "frame" }));
       target.append(svg("text", { x: left - 5, y: 24 * i + 14, class: "tick end" }, names[i]));
     });
-    const text = `the ${length} coordinates of what M acts on`;
-    target.append(svg("text", { x: (left + SIDE) / 2, y: height + 16, class: "label" }, text));
+    target.append(svg("text", { x: (left + SIDE) / 2, y: height + 16, class: "label" }, `${length} coordinates`));
     return;
   }
   const [rows, columns, channels] = data.shape, cell = SIDE / 3 - 4, images = vectors;
@@ -163,7 +168,7 @@ function drawImages(target, data) {
     const image = bytes(text), box = { x: (i % 3) * (cell + 6), y: Math.floor(i / 3) * tall, width: cell, height: tall - 20 };
     const href = picture(columns, rows, (at) => image.slice(3 * at, 3 * at + 3));
     target.append(svg("image", { href, ...box, class: "pixels" }));
-    const label = data.labels[i].length > 16 ? `${data.labels[i].slice(0, 15)}…` : data.labels[i];
+    const label = data.labels[i].length > 13 ? `${data.labels[i].slice(0, 12)}…` : data.labels[i];
     target.append(svg("text", { x: box.x + cell / 2, y: box.y + tall - 6, class: "tick" }, label));
   });
 }

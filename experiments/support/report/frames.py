@@ -66,6 +66,7 @@ FIGURES = {
         VECTORS,
     ),
     "train_network": (
+        Figure("gram", "heat", "Cosines of points, at the classifier"),
         Figure("heat", "heat", "Cosines of class means, at the classifier"),
         Figure("simplex", "simplex", "Four classes around their simplex"),
         Figure("by_layer", "lines", "Trace ratio, by layer"),
@@ -82,6 +83,7 @@ FIGURES = {
         VECTORS._replace(is_of_part=True),
     ),
     "conv_rfm": (
+        Figure("heat", "heat", "Kernel of training images, by class"),
         SPECTRUM,
         VECTORS._replace(title="Top eigenvectors of the patch AGOP"),
         Figure("images", "images", "Held-out images"),
@@ -147,6 +149,8 @@ def _of_epoch(run: RunRecords, epoch: int) -> Frame:
         caption = f"between classes {minus(others.mean())} ± {others.std():.2f}; {ideal(num_classes)}"
         frame["heat"] = heat | {"scale": "cosine of class means around their mean", "caption": caption}
         frame["simplex"] = with_points(arrays)
+        if "gram" in arrays:
+            frame["gram"] = gram_of(arrays["gram", 2].astype(float), arrays["gram_class_edges", 1])
     return frame
 
 
@@ -183,17 +187,17 @@ def _input_shape(run: RunRecords, length: int) -> list[int] | None:
 
 def _of_iterates(run: RunRecords, arrays: Arrays) -> dict[int, Frame]:
     operation, matrices = operation_of(run.config["task"]), arrays["feature_matrices", 3]
-    what = "entry / largest" + (" off the diagonal; elements in cyclic order" if operation else "")
+    what = "entry / largest" + (" off the diagonal" if operation else "")
+    order = "; elements in cyclic order" if operation else ""
     frames: dict[int, Frame] = {}
     truth: Frame = {}
     if "directions" in arrays:
         directions = projector({"directions": arrays["directions", 2]})
-        truth["truth"] = packed_heat(relative(directions)) | {"scale": what, "caption": ""}
+        truth["truth"] = packed_heat(relative(directions)) | {"scale": what, "caption": order[2:]}
     for iteration, matrix in enumerate(matrices):
         drawn = scaled(in_cyclic_order(matrix, operation), off_diagonal=operation is not None)
-        frames[iteration] = truth | {
-            "heat": packed_heat(drawn) | {"scale": what, "caption": "M = I" if iteration == 0 else ""},
-        }
+        caption = ("M = I" if iteration == 0 else f"M after update {iteration}") + order
+        frames[iteration] = truth | {"heat": packed_heat(drawn) | {"scale": what, "caption": caption}}
     if "spectra" in arrays:
         spectra, vectors = arrays["spectra", 2], arrays["eigenvectors", 3]
         for iteration, (values, top) in enumerate(zip(spectra, vectors, strict=False)):
@@ -213,6 +217,10 @@ def _of_patches(run: RunRecords, arrays: Arrays) -> dict[int, Frame]:
     for i, top in enumerate(patches, start=1):
         flat = top.reshape(len(top), -1)
         frames[i]["vectors"] = vectors_of(flat, spectra[i], list(top.shape[1:]), None)
+    if "gram" in arrays:
+        edges = arrays["gram_class_edges", 1]
+        for i, gram in enumerate(arrays["gram", 3][: len(frames)]):
+            frames[i]["heat"] = gram_of(gram.astype(float), edges, is_centered=False)
     needed = {"sample_images": arrays["sample_images", 4]}
     labels, class_names = arrays["labels", 1].astype(int), run.config["class_names"]
     if not 0 <= labels.min() <= labels.max() < len(class_names):

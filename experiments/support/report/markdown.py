@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from experiments.support.report import tables
+from experiments.support.report.curves import panels_with_points
 from experiments.support.report.reading import RunRecords, differences
 from experiments.support.report.story import names_of, setting_of, story_of, title_of, unfinished
 
@@ -27,13 +28,22 @@ def markdown(runs: Sequence[RunRecords]) -> str:
         parts += [_plain(" ".join(story_of(run)))] if story_of(run) else []
         parts += [f"**{_plain(unfinished(run))}**"] if unfinished(run) else []
         parts.append(f"{_plain(setting_of(run))}.")
-        if len(run.seeds) > 1:
-            parts.append(f"Means of {len(run.seeds)} seeds, geometric for NC1; – is not recorded.")
+        if averaged(run):
+            parts.append(f"{averaged(run)}; – is not recorded.")
         for table in (*tables.values_by_step(run), tables.configuration(run)):
             parts += _table(table, "### ")
         for table in (tables.environment(run), tables.timings(run)):
             parts += _table(table, "### ")
     return "\n\n".join(parts) + "\n"
+
+
+def averaged(run: RunRecords) -> str:
+    """Returns over how many seeds values are averaged, and which differently; nothing of one seed."""
+    number, shown = len({row["seed"] for row in run.rows}), panels_with_points(run)
+    if number == 1:
+        return ""
+    geometric = any(panel.metric.startswith("nc1") for panel in shown)
+    return f"Means of {number} seeds{', geometric for NC1' * geometric}"
 
 
 def _table(table: tables.Table, level: str) -> list[str]:

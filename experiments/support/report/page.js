@@ -31,6 +31,12 @@ function place(isStaged, isOfView) {
   return parts.join(", ");
 }
 
+// The number of a class, and its name where that is known and says more.
+function className(i) {
+  const name = run().classes[i];
+  return name === undefined || name === String(i) ? String(i) : `${i}: ${name}`;
+}
+
 const curvesOf = (each) => each.views.flatMap((part) => Object.values(part.curves).flat());
 const hasStages = report.figures.some((figure) => figure.is_staged)
   || (isComparison && report.runs.some((each) => curvesOf(each).some((curve) => curve.stage)));
@@ -150,6 +156,7 @@ function chooseRun(chosen) {
   state.view = Math.max(run().views.findIndex((each) => each.name === name), 0);
   fillViews();
   fillTables();
+  fillLegend();
   goTo(where);
 }
 
@@ -175,16 +182,29 @@ function swatch({ color, shape, dash }) {
 function fillLegend() {
   const lines = report.runs.flatMap(curvesOf);
   const points = ["training", "validation", "held-out"].filter((name) => lines.some((line) => line.points === name));
-  const seeds = lines.flatMap((line) => line.seeds).reduce((a, b) => Math.max(a, b), 1);
   const colors = isComparison
     ? report.runs.map((each, i) => [each.name, { color: CYCLE[i % CYCLE.length], shape: SHAPES[i % SHAPES.length] }])
     : report.stages.filter((stage) => lines.some((line) => line.stage === stage)).map((stage) => [stage, STAGE[stage]]);
   const entries = [...colors, ...points.map((name) => [name, { color: "var(--ink)", dash: DASH[name] }])];
   by("legend").replaceChildren(...entries.map(([name, style]) => html("span", {}, swatch(style), name)));
   const notes = [`vertical line: the slider's ${report.step}`];
-  if (seeds > 1) notes.unshift(`lines: mean of ${seeds} seeds (geometric for NC1); bands: smallest to largest`);
+  const averaged = seedsText();
+  if (averaged) notes.unshift(averaged);
   if (lines.some((line) => line.below.includes(true))) notes.push("hollow, and ~: below the floor of the precision");
   by("legend").append(html("span", { class: "note" }, `${notes.join("; ")}. ${report.note}`));
+  const named = run().classes.map((name, i) => `${i} ${name}`);
+  const isSaid = named.length <= 20 && run().classes.some((name, i) => name !== String(i));
+  if (isSaid) by("legend").append(html("span", { class: "note" }, `classes: ${named.join(", ")}`));
+}
+
+// Over how many seeds lines are averaged, of each run where they differ; nothing where all have one.
+function seedsText() {
+  const numbers = report.runs.map((each) => curvesOf(each).flatMap((curve) => curve.seeds).reduce((a, b) => Math.max(a, b), 1));
+  if (Math.max(...numbers) === 1) return "";
+  const isSame = numbers.every((number) => number === numbers[0]);
+  const how = report.panels.some((panel) => panel.metric.startsWith("nc1")) ? " (geometric for NC1)" : "";
+  const whose = isSame ? "" : `, in the order of the runs`;
+  return `lines: mean of ${isSame ? numbers[0] : numbers.join(", ")} seeds${whose}${how}; bands: smallest to largest`;
 }
 
 function turnable({ node, target }, redraw) {
@@ -260,6 +280,15 @@ function begin() {
     drawn.push(() => drawPanel(panel, parts));
   }
   go(run().steps.length - 1);
+  clearBar();
+}
+
+// What has the focus is not hidden behind the bar of controls, however many lines that has.
+function clearBar() {
+  const bar = by("controls");
+  new ResizeObserver(() => {
+    document.documentElement.style.scrollPaddingTop = `${Math.ceil(bar.getBoundingClientRect().height) + 8}px`;
+  }).observe(bar);
 }
 
 begin();

@@ -21,7 +21,8 @@ from experiments.support.report.curves import (
     views_of,
 )
 from experiments.support.report.frames import FIGURES, frames_of
-from experiments.support.report.reading import RunRecords, differences
+from experiments.support.report.notes import note_of
+from experiments.support.report.reading import RunRecords, class_names_of, differences
 from experiments.support.report.story import names_of, setting_of, story_of, title_of, unfinished
 
 SCRIPTS = ("charts.js", "figures.js", "saving.js", "page.js")
@@ -30,12 +31,6 @@ POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-
-NOTES = {"deep_rfm": "NC3 is not recorded: a layer of Deep RFM has no linear classifier."}
-NO_SPECTRA = {
-    "rfm": "Spectra of M are not recorded in {}: resume the run, which adds them.",
-    "train_network": "Spectra of AGOPs are not recorded in {}, of an older version: run it anew for them.",
-}
 
 
 def page(runs: Sequence[RunRecords]) -> str:
@@ -60,28 +55,19 @@ def model(runs: Sequence[RunRecords]) -> dict[str, Any]:
     metrics = {panel.metric for run in runs for panel in panels_with_points(run)}
     panels = [panel for panel in PANELS[runs[0].command] if panel.metric in metrics]
     shown = [_run(run, name) for run, name in zip(runs, names, strict=True)]
-    drawn = {name for run in shown for view in run["views"] for name in _drawn(view)}
+    by_run = [[_drawn(view) for view in run["views"]] for run in shown]
+    drawn = set().union(*(part for parts in by_run for part in parts))
     return {
         "title": title_of(runs),
         "step": runs[0].step,
         "stages": STAGES,
-        "note": _note(runs[0].command, shown),
+        "note": note_of(runs, names, by_run),
         "part": {"train_network": "layer", "rfm": "target"}.get(runs[0].command, ""),
         "figures": [f._asdict() for f in FIGURES[runs[0].command] if f.name in drawn],
         "panels": [_panel(panel) for panel in panels],
         "runs": shown,
         "differences": tables.differing(names, changed)._asdict() if len(runs) > 1 else None,
     }
-
-
-def _note(command: str, shown: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what a reader may miss, and why it is not there."""
-    without = [
-        run["name"]
-        for run in shown
-        if any("heat" in _drawn(v) and "spectrum" not in _drawn(v) for v in run["views"])
-    ]
-    return NO_SPECTRA[command].format(", ".join(without)) if without else NOTES.get(command, "")
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
@@ -99,6 +85,7 @@ def _run(run: RunRecords, name: str) -> dict[str, Any]:
         "steps": steps_of(run),
         "last": run.num_steps,
         "seeds": run.seeds,
+        "classes": class_names_of(run),
         "views": _views(run),
         "tables": [t(run)._asdict() for t in (tables.configuration, tables.environment, tables.timings)],
     }

@@ -18,15 +18,18 @@ def marked(drawn: dict[str, Any], is_below: bool) -> dict[str, Any]:
     return drawn | {"caption": f"{drawn['caption']}; {BELOW}"} if is_below else drawn
 
 
-def gram_of(gram: Float[np.ndarray, "b b"], edges: Num[np.ndarray, "k1"]) -> dict[str, Any]:
+def gram_of(
+    gram: Float[np.ndarray, "b b"], edges: Num[np.ndarray, "k1"], *, is_centered: bool = True
+) -> dict[str, Any]:
     """Returns cosines of points sorted by class, with their means within and between classes."""
     means = class_means_of_gram(gram, edges)
     within = [mean for (i, j), mean in means.items() if i == j]
     between = [mean for (i, j), mean in means.items() if i != j]
     parts = [f"within a class {np.mean(within):.2f}"]
     parts += [f"between classes {minus(float(np.mean(between)))}"] if between else []
-    caption = f"{', '.join(parts)} on average; collapsed: 1 and {minus(-1 / max(len(edges) - 2, 1))}"
-    scale = "cosine of centered features"
+    collapsed = f"collapsed: 1 and {minus(-1 / max(len(edges) - 2, 1))}"
+    caption = f"{', '.join(parts)} on average; {collapsed if is_centered else 'not centered'}"
+    scale = "cosine of centered features" if is_centered else "K of two images / root of K of each"
     return packed_heat(gram) | {"edges": [rounded(e) for e in edges], "scale": scale, "caption": caption}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.support.console import say
+from experiments.support.data.catalog import CATALOG
 from experiments.support.plotting.reading import check_types, parse_object, read_text
 from experiments.support.records import RecordsError, Row
 
@@ -138,8 +139,21 @@ def read_run_records(folder: Path) -> RunRecords:
         config,
         _object(folder / "environment.json"),
         list(rows.values()),
-        [fields for _, fields in _lines(timings)] if timings.exists() else [],
+        _timings(timings, step) if timings.exists() else [],
     )
+
+
+def _timings(path: Path, step: str) -> list[Row]:
+    """Returns how long steps took; raises RecordsError for what is no seed, no step or no number."""
+    found = []
+    for place, fields in _lines(path):
+        check_types(fields, {name: int for name in ("seed", step) if name in fields}, place)
+        for name, value in fields.items():
+            is_number = name.endswith("seconds") or name == "peak_rss_kib"
+            if is_number and value is not None and not _finite(value, place, name):
+                raise RecordsError(f"{place} is damaged: got {name} {value}, expected a number; {_DELETE}")
+        found.append(fields)
+    return found
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -153,13 +167,25 @@ def _config(path: Path) -> dict[str, Any]:
     check_types(config, _CONFIG_TYPES[command], str(path))
     for name in ("seeds", *(name for name in ("ranks", "degrees") if name in config)):
         _check_items(config[name], name, path, int, "whole numbers")
-    if config.get("image_shape") is not None:
-        _check_items(config["image_shape"], "image_shape", path, int, "whole numbers")
+    shape = config.get("image_shape")
+    if shape is not None:
+        _check_items(shape, "image_shape", path, int, "three whole numbers")
+        if len(shape) != 3 or min(shape) < 1:
+            raise RecordsError(
+                f"image_shape in {path} is malformed: got {shape}, expected [height, width, channels], each "
+                "of at least 1; correct the record"
+            )
     if command == "conv_rfm":
         _check_items(config["class_names"], "class_names", path, str, "names")
     # A random M is no iteration: its number is not recorded.
     if config.get("features") != "random_circulant":
-        check_types(config, {STEPS[command][1]: int}, str(path))
+        name, least = STEPS[command][1], 0 if STEPS[command][0] == "iteration" else 1
+        check_types(config, {name: int}, str(path))
+        if config[name] < least:
+            raise RecordsError(
+                f"{name} in {path} is out of range: got {config[name]}, expected at least {least}; correct "
+                "the record"
+            )
     return config
 
 
@@ -196,14 +222,24 @@ def _is_torn(line: str) -> bool:
     return False
 
 
-def _finite(value: object, place: str) -> bool:
+def _finite(value: object, place: str, name: str = "value") -> bool:
     """Returns whether there is a value to show; raises RecordsError for what is no number."""
     if value is None:
         return False
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RecordsError(f"{place} is damaged: got value {value!r}, expected a number; {_DELETE}")
+        raise RecordsError(f"{place} is damaged: got {name} {value!r}, expected a number; {_DELETE}")
     # A whole number may be larger than any float.
     return abs(value) < math.inf and (isinstance(value, float) or abs(value) < 2**1000)
+
+
+def class_names_of(run: RunRecords) -> list[str]:
+    """Returns the names of a run's classes, by number; none where neither run nor catalog knows them."""
+    names = run.config.get("class_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        dataset = run.config.get("dataset")
+        known = CATALOG.get(dataset) if isinstance(dataset, str) else None
+        names = list(known.class_names) if known else []
+    return names if run.config.get("num_classes", len(names)) == len(names) else []
 
 
 def differences(runs: Sequence[RunRecords]) -> dict[str, list[Any]]:

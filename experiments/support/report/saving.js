@@ -52,19 +52,33 @@ function placed(figure, data, where) {
 }
 
 function figureTable(figure, data) {
-  if (figure.kind === "simplex") return [["class", "x", "y", "z"], ...data.means.map((m, i) => [(data.classes || [])[i] ?? i, ...m])];
+  if (figure.kind === "simplex") return simplexTable(data);
   if (figure.kind === "spectrum") return [["index", "eigenvalue over largest"], ...data.values.map((v, i) => [indexOf(data, i), v])];
-  const rows = figure.kind === "heat" ? heatRows(data) : figure.kind === "vectors" ? vectorRows(data) : imageRows(data);
-  return [[figure.kind === "heat" ? "row" : "picture", ...rows[0].slice(1).map((_, i) => i + 1)], ...rows];
+  if (figure.kind === "heat") return heatTable(data);
+  const rows = figure.kind === "vectors" ? vectorRows(data) : imageRows(data);
+  return [["picture", ...rows[0].slice(1).map((_, i) => i + 1)], ...rows];
 }
 
-function heatRows(heat) {
-  const full = unpacked(heat), size = heat.size;
-  return Array.from({ length: size }, (_, i) => [i + 1, ...values(full.slice(i * size, (i + 1) * size))]);
+// Class means, and the points that are drawn around them.
+function simplexTable(data) {
+  const means = data.means.map((mean, i) => ["mean", className((data.classes || [])[i] ?? i), ...mean]);
+  const points = (data.points || []).map((point, i) => ["point", className(data.owners[i]), ...point]);
+  return [["what", "class", "x", "y", "z"], ...means, ...points];
+}
+
+// Rows are of classes where these are marked, of that which has most of a row.
+function heatTable(heat) {
+  const full = unpacked(heat), size = heat.size, edges = heat.edges;
+  const owner = (i) => edges.findLastIndex((edge) => edge <= i + 0.5);
+  const named = (i) => (edges ? [i + 1, className(owner(i))] : [i + 1]);
+  const numbers = Array.from({ length: size }, (_, i) => i);
+  const head = ["row", ...(edges ? ["class"] : []), ...numbers.map((i) => i + 1)];
+  return [head, ...numbers.map((i) => [...named(i), ...values(full.slice(i * size, (i + 1) * size))])];
 }
 
 function vectorRows(data) {
-  return data.vectors.map((vector, i) => [data.labels[i], ...values(bytes(vector))]);
+  const diagonal = data.diagonal ? [["diagonal of M", ...values(bytes(data.diagonal))]] : [];
+  return [...data.vectors.map((vector, i) => [data.labels[i], ...values(bytes(vector))]), ...diagonal];
 }
 
 function imageRows(data) {

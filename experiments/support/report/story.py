@@ -8,9 +8,17 @@ from experiments.support.conv_table import SELECTED
 from experiments.support.records import Row
 from experiments.support.report.curves import STAGES, View, rows_at, views_of
 from experiments.support.report.reading import RunRecords
+from experiments.support.report.texts import in_symbols, number
 from experiments.support.rfm_table import cell_line, mean_by_iteration, score_of
-from experiments.support.story import story_lines
-from experiments.support.training_story import fall_lines, layers_by_verdict, terminal_line
+from experiments.support.story import change, over_seeds, story_lines
+from experiments.support.training_story import (
+    average,
+    fell_around,
+    in_ranges,
+    stage_means,
+    stage_verdict,
+    terminal_epochs,
+)
 
 KINDS = {
     "deep_rfm": "Deep RFM",
@@ -20,18 +28,18 @@ KINDS = {
 }
 # What a setting names where the configuration has it, and how.
 SHOWN = {
-    "num_train": "{:,} training points",
-    "num_test": "{:,} held-out",
+    "num_train": "{} training points",
+    "num_test": "{} held-out",
     "network": "{}",
     "depth": "depth {}",
     "width": "width {}",
     "kernel": "{} kernel",
-    "bandwidth": "bandwidth {:g}",
+    "bandwidth": "bandwidth {}",
     "patch_size": "patches of {0} x {0}",
-    "ridge": "ridge {:g}",
+    "ridge": "ridge {}",
     "feature_map": "{} features",
     "optimizer": "{}",
-    "learning_rate": "learning rate {:g}",
+    "learning_rate": "learning rate {}",
     "precision": "{}",
 }
 
@@ -52,7 +60,8 @@ def setting_of(run: RunRecords) -> str:
     for name, form in SHOWN.items():
         value = run.config.get(name)
         if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
-            parts.append(form.format(value) if not isinstance(value, str) else form.replace("{}", value))
+            text = f"{value:,}" if isinstance(value, int) and name.startswith("num_") else str(value)
+            parts.append(form.format(number(value, 6) if isinstance(value, float) else text))
     seeds = run.seeds
     return ", ".join([*parts, f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"])
 
@@ -127,7 +136,27 @@ def _story_of_layers(rows: list[Row]) -> list[str]:
     known = {(row["seed"], row["layer"], row["stage"]) for row in rows if row["metric"] == "nc1"}
     depth = max((layer for _, layer, _ in known), default=0)
     needed = {(s, n, stage) for s, _, _ in known for n in range(1, depth + 1) for stage in STAGES}
-    return story_lines(rows) if known == needed and known else []
+    if known != needed or not known:
+        return []
+    fall, *others = story_lines(rows)
+    return [in_symbols(line) for line in (fall.removesuffix(".") + _held_out(rows, depth) + ".", *others)]
+
+
+def _held_out(rows: Sequence[Row], depth: int) -> str:
+    """Returns how NC1 and the accuracy of held-out points changed, as far as they are recorded."""
+    parts = []
+    found = [_mean_at(rows, "test_nc1", n, stage) for n, stage in ((1, "input"), (depth, "nonlinear"))]
+    if None not in found:
+        parts.append("NC1 went from {:.2g} to {:.2g}".format(*found))
+    found = [_mean_at(rows, "test_accuracy", n, "machine") for n in (1, depth)]
+    if None not in found:
+        parts.append("accuracy from {:.1%} to {:.1%}".format(*found))
+    return f"; on held-out points {' and '.join(parts)}" if parts else ""
+
+
+def _mean_at(rows: Sequence[Row], metric: str, layer: int, stage: str) -> float | None:
+    values = [row["value"] for row in rows_at(rows, {"metric": metric, "layer": layer, "stage": stage})]
+    return over_seeds(metric, values) if values else None
 
 
 def _story_of_network(rows: list[Row]) -> list[str]:
@@ -135,9 +164,45 @@ def _story_of_network(rows: list[Row]) -> list[str]:
     if not measured:
         return []
     last = max(row["epoch"] for row in measured)
-    verdicts = f"By the trace ratio, {layers_by_verdict(rows, 'nc1_trace_ratio', last)}"
-    verdicts += f"; by NC1, {layers_by_verdict(rows, 'nc1', last)}."
-    return [*fall_lines(rows)[-1:], terminal_line(rows), verdicts]
+    depth = max(row["layer"] for row in measured)
+    first, end = (average(rows, "nc1", depth, "nonlinear", epoch) for epoch in (0, last))
+    if not first or not end:
+        return [line for line in [_dominance(rows, depth, last)] if line]
+    fall = (
+        f"NC1 of the last hidden layer went from {number(first)} to {number(end)} in {last} epochs, "
+        f"{change(first, end)} ({_of_seeds(measured)}){_terminal(rows)}."
+    )
+    return [line for line in (in_symbols(fall), _dominance(rows, depth, last)) if line]
+
+
+def _terminal(rows: Sequence[Row]) -> str:
+    """Returns when all training points were first correct, and how much of the fall came before and after."""
+    epochs, fell = terminal_epochs(rows), fell_around(rows)
+    begun = [epoch for epoch in epochs if epoch is not None]
+    if not begun:
+        return ", without all training points ever being correct"
+    share = "" if len(begun) == len(epochs) else f" in {len(begun)} of {len(epochs)} seeds"
+    when = f"all training points were first correct at epoch {mean(begun):.0f}{share}"
+    if fell is None:
+        return f"; {when}"
+    before, after = (change(factor, 1.0) for factor in fell)
+    return f": {before} until {when}, and {after} from there on"
+
+
+def _dominance(rows: Sequence[Row], depth: int, epoch: int) -> str:
+    """Returns in which layers the linear stage lowers the two forms of NC1 more than the nonlinear one."""
+    parts = []
+    for metric, name in (("nc1_trace_ratio", "the trace ratio"), ("nc1", "NC1")):
+        verdicts = {n: stage_verdict(*stage_means(rows, metric, n, epoch)) for n in range(1, depth + 1)}
+        linear = [n for n, verdict in verdicts.items() if verdict == "linear dominates"]
+        where = in_ranges(linear).replace("-", "–")
+        where = f"layer{'s' * (len(linear) > 1)} {where} of {depth}" if linear else f"none of {depth} layers"
+        parts += [f"{name} in {where}"] if any(verdicts.values()) else []
+    if not parts:
+        return ""
+    return (
+        f"At epoch {epoch} the linear stage lowers {' and '.join(parts)} more than the nonlinear stage does."
+    )
 
 
 def _story_of_rfm(run: RunRecords) -> list[str]:

@@ -9,6 +9,7 @@ from experiments.support.console import BELOW_FLOOR
 from experiments.support.records import Row
 from experiments.support.report.curves import STAGES, curves_of, panels_with_points, views_of
 from experiments.support.report.reading import RunRecords
+from experiments.support.report.texts import number
 
 
 class Table(NamedTuple):
@@ -38,7 +39,7 @@ def timings(run: RunRecords) -> Table:
         of_seed = [row for row in taken if row.get("seed") == seed]
         seconds = [_seconds(row) for row in of_seed]
         peaks = [row["peak_rss_kib"] for row in of_seed if isinstance(row.get("peak_rss_kib"), int | float)]
-        times = [f"{value:.3g}" for value in (sum(seconds), median(seconds), max(seconds))]
+        times = [number(value) for value in (sum(seconds), median(seconds), max(seconds))]
         memory = f"{max(peaks) / 1024:,.0f}" if peaks else "–"
         rows.append([as_text(seed), str(len(of_seed)), *times, memory])
     return Table("Timings", columns, rows)
@@ -84,7 +85,7 @@ def _at(curve: dict[str, Any], at: int) -> str:
     if at not in curve["x"]:
         return "–"
     i = curve["x"].index(at)
-    return (BELOW_FLOOR if curve["below"][i] else "") + f"{curve['mean'][i]:.3g}"
+    return (BELOW_FLOOR if curve["below"][i] else "") + number(curve["mean"][i])
 
 
 def _taken(timings: Sequence[Row]) -> list[Row]:
