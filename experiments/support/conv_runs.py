@@ -200,7 +200,7 @@ def save_looks(
     sets: ImageSets,
     matrices: Float[np.ndarray, "t d d"],
     selected: list[Row],
-    more: Mapping[str, np.ndarray],
+    more: dict[str, np.ndarray],
     owner: str,
 ) -> None:
     """Writes what figures show: more, and pictures of the iteration that validation picks, or of the last."""
