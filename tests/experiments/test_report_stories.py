@@ -39,7 +39,9 @@ def test_texts_of_the_terminal_get_the_symbols_of_the_page():
         in_symbols("stage, M^(1/2) x, fell 2.77e+03 times to 5.9e-04")
         == "stage, M^½ x, fell 2770 times to 5.9·10⁻⁴"
     )
-    assert in_symbols("layer 1e5x of a1e-05") == "layer 1e5x of a1e-05"
+    assert in_symbols("to 0.00059 or 0.01.") == "to 5.9·10⁻⁴ or 0.01."
+    assert in_symbols("0.00059.") == "5.9·10⁻⁴."
+    assert in_symbols("layer 1e5x of a1e-05 0.0001x") == "layer 1e5x of a1e-05 0.0001x"
 
 
 def test_a_deep_rfm_tells_of_held_out_points(tmp_path):

@@ -29,7 +29,7 @@ def gram_of(
     parts += [f"between classes {minus(float(np.mean(between)))}"] if between else []
     collapsed = f"collapsed: 1 and {minus(-1 / max(len(edges) - 2, 1))}"
     caption = f"{', '.join(parts)} on average; {collapsed if is_centered else 'not centered'}"
-    scale = "cosine of centered features" if is_centered else "K of two images / root of K of each"
+    scale = "cosine of centered features" if is_centered else "K(x, z) / √(K(x, x) K(z, z))"
     return packed_heat(gram) | {"edges": [rounded(e) for e in edges], "scale": scale, "caption": caption}
 
 

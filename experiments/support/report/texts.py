@@ -4,7 +4,7 @@ import math
 import re
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_SCIENTIFIC = re.compile(r"(?<![\w.])\d+(?:\.\d+)?e[+-]\d+")
+_SCIENTIFIC = re.compile(r"(?<![\w.])(?:\d+(?:\.\d+)?e[+-]\d+|0\.000\d+)(?![\w.]*\w)")
 # What the terminal writes in ASCII.
 _SYMBOLS = {"M^(1/2)": "M^½", ", phi,": ", φ,"}
 
