@@ -201,5 +201,9 @@ def test_classes_have_their_names_and_runs_their_numbers_of_seeds(driver, tmp_pa
     assert "classes: 0 airplane, 1 automobile" in legend
     titles = "return [...document.querySelectorAll('#simplex .mean title')].map((t) => t.textContent)"
     assert "class 9: truck" in driver.execute_script(titles)
-    opened(driver, report.main(report.Config(runs=(make_rfm(tmp_path / "rfm"),))))
+    run = make_rfm(tmp_path / "rfm", seeds=[0, 1])
+    rows = plotting_runs.read_rows(run)
+    plotting_runs.write_rows(run, rows + [row | {"seed": 1} for row in rows])
+    opened(driver, report.main(report.Config(runs=(run,))))
+    assert "mean of 2 seeds; bands" in driver.find_element("id", "legend").text
     assert "NC1" not in driver.find_element("id", "legend").text

@@ -1,5 +1,6 @@
 """What a report tells of a run: its story in two sentences, with the numbers and symbols of the page."""
 
+import json
 import re
 
 import pytest
@@ -94,10 +95,10 @@ def test_a_fall_is_told_before_and_after_all_points_are_correct(tmp_path):
     rows = plotting_runs.read_rows(run)
     early = [r | {"value": 1.0} if r["metric"] == "train_accuracy" and r["epoch"] == 5 else r for r in rows]
     plotting_runs.write_rows(run, early)
-    story = found(run)["story"][0]
-    assert re.search(
-        r": \S+ times smaller until all training points were first correct at epoch 5, and \S+ times", story
+    told = (
+        "2.25 times smaller until all training points were first correct at epoch 5, and 1.56 times smaller"
     )
+    assert told in found(run)["story"][0]
     plotting_runs.write_rows(run, [r for r in early if r["seed"] == 0 or r["metric"] != "train_accuracy"])
     assert "at epoch 5 in 1 of 2 seeds, and" in found(run)["story"][0]
 
@@ -123,12 +124,14 @@ def test_what_is_not_drawn_is_explained(tmp_path):
 
 
 def test_names_of_classes_are_of_the_run_or_of_the_catalog(tmp_path):
-    make = plotting_runs.make_run
-    assert found(make(tmp_path / "a", dataset="svhn", **SMALL))["classes"] == list("0123456789")
-    assert found(make(tmp_path / "b", dataset="svhn", class_names=list("xyz"), **SMALL))["classes"] == list(
-        "xyz"
-    )
-    assert found(make(tmp_path / "c", dataset="unknown", **SMALL))["classes"] == []
-    assert found(make(tmp_path / "d", dataset="svhn", **SMALL, num_classes_=3))["classes"] == list(
-        "0123456789"
-    )
+    run = plotting_runs.make_run(tmp_path / "run", dataset="svhn", **SMALL)
+    assert found(run)["classes"] == list("0123456789")
+    config = json.loads((run / "config.json").read_text())
+    for changed, names in (
+        ({"num_classes": 10}, list("0123456789")),
+        ({"num_classes": 3}, []),
+        ({"num_classes": 3, "class_names": list("xyz")}, list("xyz")),
+        ({"dataset": "unknown"}, []),
+    ):
+        (run / "config.json").write_text(json.dumps(config | changed))
+        assert found(run)["classes"] == names
