@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from dnc_jax.chunking import outputs_at_once, sum_rows
 from dnc_jax.kernels import ClosedFormKernel, Kernel, Radial
-from dnc_jax.linalg import matmul, symmetric_product
+from dnc_jax.linalg import matmul
 from dnc_jax.machine import KernelMachine
 
 Terms: TypeAlias = tuple[Float[Array, "b m"], Float[Array, "b m"]]
@@ -87,7 +87,7 @@ def direct_gram(
             own, others = jax.vmap(partial(_summed_terms, machine, terms, rows), out_axes=1)(columns)
             gradients = own + others - roots[:, None, None] * means[None]
             gradients = gradients.reshape(-1, z.shape[1])
-            product = jnp.sum(gradients**2, axis=0) if diagonal else symmetric_product(gradients)
+            product = jnp.sum(gradients**2, axis=0) if diagonal else matmul(gradients.T, gradients)
             return product, jnp.stack([jnp.sum(own * own), jnp.sum(own * others), jnp.sum(others * others)])
 
         return sum_rows(of_outputs, (a.T, means), num_at_once)

@@ -4,7 +4,8 @@
 
 Theorems are checked by optima and trajectories, observations by small runs of the other experiments, whose
 records stay in the workdir. A verdict says what these numbers say: holds, in part (of several conditions), or
-fails; none is a proof, and one that fails here may hold at another size.
+fails; none is a proof, and one that fails here may hold at another size. A check that cannot be made is in
+the table as not run, with its reason, and the command then ends with an error.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from experiments import conv_rfm, deep_rfm, etf_head, ood_detection, random_labe
 from experiments.support import command, data, devices, options
 from experiments.support.atomic import write_atomically
 from experiments.support.claims import observed, reading, theory, uses
-from experiments.support.claims.findings import Finding, Verdict, comma_separated, markdown
+from experiments.support.claims.findings import Finding, Verdict, comma_separated, markdown, not_run
 from experiments.support.console import say
 from experiments.support.feature_maps import FeatureName
 from experiments.support.records import Row, open_run, read_run
@@ -60,12 +61,18 @@ class Config:
     """images of the runs"""
     num_train: int = 1000
     """training images of the runs, stratified by class"""
+    num_test: int = 1000
+    """held-out images of the runs"""
     data_dir: Path | None = None
     """folder of original files or of prepared TFDS datasets"""
     workdir: Path | None = None
     """folder of the table and of the runs; None is runs/claims-<dataset>-<hash of the options>"""
     resume: bool = True
     """read what the workdir holds and go on; --no-resume removes it and starts over"""
+
+
+class ClaimsError(ValueError):
+    """Some checks could not be made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +83,13 @@ class Runs:
     dataset: data.Name
     data_dir: Path | None
     num_train: int
+    num_test: int
     resume: bool
-    num_test: int = 1000
+
+    @property
+    def foreign(self) -> data.Name:
+        """The dataset of images that a network on the other has not seen."""
+        return "fashion_mnist_mini" if self.dataset in ("mnist", "mnist_5k") else "mnist_5k"
 
     @cache  # noqa: B019
     def deep_rfm(
@@ -188,20 +200,27 @@ class Runs:
         return self._rows("conv_rfm", conv_rfm.main(config))
 
     @cache  # noqa: B019
-    def unknown_images(self) -> list[Row]:
-        """Returns the records of scores that tell digits from what a network was trained on."""
+    def unknown_images(self) -> dict[str, list[Row]]:
+        """Returns the records of scores that tell foreign images, and of the network that they are of."""
         config = ood_detection.Config(
             dataset=self.dataset,
             data_dir=self.data_dir,
+            ood_dataset=self.foreign,
             num_train=self.num_train,
             num_test=self.num_test,
             width=256,
             depth=3,
-            measure_every=60,
+            epochs=150,
+            measure_every=150,
+            optimizer="adamw",
+            learning_rate=1e-3,
+            weight_decay=1.0,
             workdir=self.folder / "ood_detection",
             resume=self.resume,
         )
-        return self._rows("ood_detection", ood_detection.main(config))
+        workdir = ood_detection.main(config)
+        rows = self._rows("ood_detection", workdir)
+        return {"scores": rows, "training": self._rows("training", workdir and workdir / "training")}
 
     @staticmethod
     def _rows(name: str, workdir: Path | None) -> list[Row]:
@@ -215,11 +234,11 @@ def main(config: Config) -> Path:
     unknown = [name for name in config.only if name not in NAMES]
     if unknown or not config.only:
         raise ValueError(f"--only must be some of {', '.join(NAMES)}: got {', '.join(unknown) or 'none'}")
-    options.check_sizes(num_train=config.num_train)
-    settings = {"command": "claims", "dataset": config.dataset, "num_train": config.num_train}
+    options.check_sizes(num_train=config.num_train, num_test=config.num_test)
+    settings = {"command": "claims"} | {n: getattr(config, n) for n in ("dataset", "num_train", "num_test")}
     workdir = config.workdir or Path("runs") / command.run_name("claims", config.dataset, settings)
     run = open_run(workdir, settings, devices.describe(devices.make_mesh(1, 1)), config.resume)
-    runs = Runs(workdir, config.dataset, config.data_dir, config.num_train, config.resume)
+    runs = Runs(workdir, config.dataset, config.data_dir, config.num_train, config.num_test, config.resume)
     with command.resumable(workdir, "experiments.claims"):
         findings = [finding for name in NAMES if name in config.only for finding in check(name, runs)]
     table = run.workdir / table_name(config.only)
@@ -229,6 +248,8 @@ def main(config: Config) -> Path:
     counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in get_args(Verdict)}
     say("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     say(f"The table is in {table.with_suffix('.md')} and {table.with_suffix('.csv')}")
+    if missing := [finding.claim for finding in findings if finding.verdict == "not run"]:
+        raise ClaimsError(f"checks that were not run: {', '.join(missing)}; the table says why")
     return workdir
 
 
@@ -238,12 +259,16 @@ def table_name(names: Sequence[str]) -> str:
 
 
 def check(name: str, runs: reading.Runs) -> list[Finding]:
-    """Returns what a check found, in float64 where it is a theorem."""
+    """Returns what a check found, in float64 where it is a theorem, or why it could not be made."""
     say(f"\n=== {name}")
-    if name in OBSERVED:
-        return OBSERVED[name](runs)
-    devices.set_precision("float64")
-    return THEOREMS[name]()
+    try:
+        if name in OBSERVED:
+            return OBSERVED[name](runs)
+        devices.set_precision("float64")
+        return THEOREMS[name]()
+    except (ValueError, ArithmeticError, OSError) as error:
+        say(f"not run: {error}")
+        return [not_run(name, error)]
 
 
 def shown(finding: Finding) -> str:

@@ -17,6 +17,7 @@ from experiments import (
     mlp_and_deep_rfm,
     ood_detection,
     random_labels,
+    report,
     rfm,
     tabular,
     train_network,
@@ -47,7 +48,7 @@ EXPERIMENTS = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         *(deep_rfm, train_network, random_labels, etf_head, ood_detection, mlp_and_deep_rfm),
-        *(rfm, tabular, lazy_baselines, celeba, conv_rfm, claims),
+        *(rfm, tabular, lazy_baselines, celeba, conv_rfm, claims, report),
     )
 }
 

@@ -12,14 +12,17 @@ from dnc_jax.agop_estimates import Estimate
 from experiments import claims
 from experiments.support.claims import theory, uses
 from experiments.support.claims.findings import Finding, comma_separated, markdown, verdict_of
+from tests.experiments.claims_table import rows_of_readme
 
-HEADS = ("learned", "etf")
+PARTS = ("learned", "etf", "permuted_1", "training")
 FOUND = Finding("a | b", "here", "1, or so", "0", "fails")
 
 
 @pytest.mark.parametrize("name", claims.THEOREMS)
-def test_theorems_are_met(name):
-    assert [finding.verdict for finding in claims.THEOREMS[name]()] == ["holds"]
+def test_theorems_are_met_as_the_readme_says(name):
+    (finding,) = claims.THEOREMS[name]()
+    assert finding.verdict == "holds"
+    assert rows_of_readme()[finding.claim] == finding._replace(found=rows_of_readme()[finding.claim].found)
 
 
 def test_theorems_fail_where_they_do_not_hold(monkeypatch):
@@ -52,7 +55,7 @@ def test_a_run_of_one_check_leaves_its_table(tmp_path, capsys):
     workdir = claims.main(claims.Config(only=("same_nc1",), workdir=tmp_path / "run"))
     shown = capsys.readouterr().out
     assert "[holds] W x and S V^T x have the same NC1" in shown
-    assert "1 holds, 0 in part, 0 fails" in shown
+    assert "1 holds, 0 in part, 0 fails, 0 not run" in shown
     assert (workdir / "claims-same_nc1.md").read_text().count("\n") == 3
     assert (workdir / "claims-same_nc1.csv").read_text().startswith("claim,source,expected,found,verdict")
 
@@ -63,7 +66,7 @@ def test_unknown_checks_are_named(tmp_path):
 
 
 def test_small_runs_are_read_from_their_records(tmp_path):
-    small = claims.Runs(tmp_path, "digits", None, 100, True)
+    small = claims.Runs(tmp_path, "digits", None, 100, 90, True)
     (finding,) = uses.rfm_beats_its_kernel(small)
     assert finding.verdict == "holds"
     assert "after 5 updates" in finding.found
@@ -87,26 +90,45 @@ def test_a_run_is_made_once_and_read_from_its_folder(tmp_path, monkeypatch, modu
 
     def run(config):
         asked.append(config)
-        for place in (config.workdir, config.workdir / "permuted_1", *map(config.workdir.joinpath, HEADS)):
+        for place in (config.workdir, *map(config.workdir.joinpath, PARTS)):
             place.mkdir(parents=True, exist_ok=True)
             (place / "config.json").write_text("{}")
             (place / "metrics.jsonl").write_text(json.dumps({"in": place.name}) + "\n")
         return config.workdir
 
     monkeypatch.setattr(getattr(claims, module), "main", run)
-    runs = claims.Runs(tmp_path, "digits", tmp_path / "data", 100, False)
+    runs = claims.Runs(tmp_path, "digits", tmp_path / "data", 100, 90, False)
     assert ask(runs) == ask(runs) != []
     (config,) = asked
     assert config.workdir == tmp_path / folder
     assert config.resume is False
     if module not in ("rfm", "conv_rfm"):
-        assert (config.dataset, config.data_dir, config.num_train) == ("digits", tmp_path / "data", 100)
+        assert (config.dataset, config.data_dir) == ("digits", tmp_path / "data")
+        assert (config.num_train, config.num_test) == (100, 90)
+
+
+def test_foreign_images_are_of_another_dataset(tmp_path):
+    foreign = {d: claims.Runs(tmp_path, d, None, 9, 9, True).foreign for d in ("digits", "mnist_5k", "mnist")}
+    assert foreign == {"digits": "mnist_5k", "mnist_5k": "fashion_mnist_mini", "mnist": "fashion_mnist_mini"}
+
+
+def test_a_check_that_cannot_be_made_is_in_the_table_and_ends_in_an_error(tmp_path, monkeypatch, capsys):
+    def fail(_):
+        raise ValueError("no such\nimages")
+
+    monkeypatch.setitem(claims.OBSERVED, "rfm", fail)
+    with pytest.raises(claims.ClaimsError, match="checks that were not run: rfm; the table says why"):
+        claims.main(claims.Config(only=("rfm", "same_nc1"), workdir=tmp_path / "run"))
+    rows = (tmp_path / "run" / "claims-rfm-same_nc1.md").read_text().splitlines()
+    assert rows[2] == "| rfm |  |  | not run: no such images | not run |"
+    assert rows[3].endswith("| holds |")
+    assert "1 holds, 0 in part, 0 fails, 1 not run" in capsys.readouterr().out
 
 
 def test_a_run_without_records_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(claims.rfm, "main", lambda _: None)
     with pytest.raises(ValueError, match="the run rfm left no records"):
-        claims.Runs(tmp_path, "digits", None, 100, True).low_rank()
+        claims.Runs(tmp_path, "digits", None, 100, 90, True).low_rank()
 
 
 def test_a_check_alone_leaves_the_table_of_all_as_it_is():

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-Verdict = Literal["holds", "in part", "fails"]
+Verdict = Literal["holds", "in part", "fails", "not run"]
 
 
 class Finding(NamedTuple):
@@ -23,6 +23,11 @@ def verdict_of(*conditions: bool) -> Verdict:
     if all(conditions):
         return "holds"
     return "in part" if any(conditions) else "fails"
+
+
+def not_run(name: str, error: Exception) -> Finding:
+    """Returns the row of a check that could not be made, and why."""
+    return Finding(name, "", "", f"not run: {' '.join(str(error).split())}", "not run")
 
 
 def markdown(findings: Sequence[Finding]) -> str:

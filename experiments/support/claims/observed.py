@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.support.claims.findings import Finding, verdict_of
-from experiments.support.claims.reading import KernelName, Regime, Runs, at_end, by_layer, values
+from experiments.support.claims.reading import KernelName, Regime, Runs, accuracy, at_end, by_layer, values
 from experiments.support.feature_maps import FeatureName
 from experiments.support.records import Row
 from experiments.support.variants import FALLEN
@@ -125,7 +125,8 @@ def etf_by_layer(runs: Runs) -> list[Finding]:
                 f"NC2, the simplex, is seen in the last layer only, in {name}",
                 "slides, after eq. 25",
                 f"NC2 below {SIMPLEX} in the last layer, above it before",
-                "; ".join(f"{stage} {listed(found)}" for stage, found in stages.items()) + ", by layer",
+                "; ".join(f"{stage} {listed(found)}" for stage, found in stages.items())
+                + f", by layer; {accuracy(rows)}",
                 verdict_of(is_last_alone),
             )
         )
@@ -158,17 +159,18 @@ def ansatz(runs: Runs) -> list[Finding]:
 
 def networks_collapse(runs: Runs) -> list[Finding]:
     """All four metrics at the head of networks, on true and on permuted labels, before and after training."""
-    found = {
-        f"A trained network collapses: {MLPS['weight_decay']}": (
-            "slides, eq. 5, 15, 17, 19; Papyan et al. 2020",
-            runs.mlp("weight_decay"),
+    source = "slides, eq. 5, 15, 17, 19; Papyan et al. 2020"
+    return [
+        *(
+            _falls_at_head(f"A trained network collapses: {name}", source, runs.mlp(regime))
+            for regime, name in MLPS.items()
         ),
-        "Networks collapse on random labels": (
+        _falls_at_head(
+            "Networks collapse on random labels",
             "slides, plots of convergence with random labels",
             runs.random_labels(),
         ),
-    }
-    return [_falls_at_head(claim, source, rows) for claim, (source, rows) in found.items()]
+    ]
 
 
 def _falls_at_head(claim: str, source: str, rows: Sequence[Row]) -> Finding:
@@ -183,7 +185,8 @@ def _falls_at_head(claim: str, source: str, rows: Sequence[Row]) -> Finding:
         claim,
         source,
         "at the classifier NC1 and NC4 fall to a tenth, NC2 and NC3 to a half",
-        "; ".join(f"{name.upper()} {first:.3g} -> {last:.3g}" for name, (first, last) in pairs.items()),
+        "; ".join(f"{name.upper()} {first:.3g} -> {last:.3g}" for name, (first, last) in pairs.items())
+        + f"; {accuracy(at_end(rows))}",
         verdict_of(*(last < FALLEN[name] * first for name, (first, last) in pairs.items())),
     )
 

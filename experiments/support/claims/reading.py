@@ -19,6 +19,11 @@ class Runs(Protocol):
         """The number of held-out images of a run."""
         ...
 
+    @property
+    def foreign(self) -> str:
+        """The dataset of images that a network has not seen."""
+        ...
+
     def deep_rfm(
         self, kernel: KernelName, feature_map: FeatureName, feature_bandwidth: float = 10.0, /
     ) -> list[Row]:
@@ -45,8 +50,8 @@ class Runs(Protocol):
         """Returns those of a convolutional recursive feature machine on stars in noise."""
         ...
 
-    def unknown_images(self) -> list[Row]:
-        """Returns those of scores that tell images of a foreign dataset."""
+    def unknown_images(self) -> dict[str, list[Row]]:
+        """Returns those of scores that tell foreign images, and those of the network that they are of."""
         ...
 
 
@@ -60,6 +65,17 @@ def at_end(rows: Sequence[Row]) -> list[Row]:
     """Returns the rows of the last epoch."""
     last = max(row["epoch"] for row in rows)
     return [row for row in rows if row["epoch"] == last]
+
+
+def at_head(rows: Sequence[Row], metric: str) -> float:
+    """Returns the mean over seeds of a metric at what the last layer of a network receives."""
+    head = max(row["layer"] for row in rows if row["stage"] == "input")
+    return mean(values(rows, metric, layer=head, stage="input"))
+
+
+def accuracy(rows: Sequence[Row]) -> str:
+    """Returns the share of training images that a network has right."""
+    return f"{mean(values(rows, 'train_accuracy')):.1%} of training images right"
 
 
 def by_layer(rows: Sequence[Row], metric: str, stage: str) -> list[float]:
