@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, get_args
+from typing import Annotated, Any, BinaryIO, get_args
 
 import tyro
 
@@ -98,10 +98,7 @@ class Runs:
         """Returns the records of a Deep RFM."""
         name = f"deep_rfm-{kernel}-{feature_map}-{feature_bandwidth:g}"
         config = deep_rfm.Config(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            num_train=self.num_train,
-            num_test=self.num_test,
+            **self._on_images(name),
             depth=10,
             width=512,
             kernel=kernel,
@@ -110,8 +107,6 @@ class Runs:
             feature_bandwidth=feature_bandwidth,
             seeds=(0,),
             devices=1,
-            workdir=self.folder / name,
-            resume=self.resume,
         )
         return self._rows(name, deep_rfm.main(config))
 
@@ -119,17 +114,12 @@ class Runs:
     def mlp(self, regime: reading.Regime) -> list[Row]:
         """Returns the records of an MLP, trained from small weights, or from large ones with weight decay."""
         config = train_network.Config(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            num_train=self.num_train,
-            num_test=self.num_test,
+            **self._on_images(f"mlp-{regime}"),
             width=256,
             epochs=300,
             measure_every=300,
             num_measured=self.num_train,
             seeds=(0,),
-            workdir=self.folder / f"mlp-{regime}",
-            resume=self.resume,
         )
         if regime == "weight_decay":
             config = dataclasses.replace(
@@ -141,16 +131,11 @@ class Runs:
     def random_labels(self) -> list[Row]:
         """Returns the records of a network that was trained on permuted labels."""
         config = random_labels.Config(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            num_train=self.num_train,
-            num_test=self.num_test,
+            **self._on_images("random_labels"),
             width=256,
             depth=3,
             fractions=(1.0,),
             measure_every=150,
-            workdir=self.folder / "random_labels",
-            resume=self.resume,
         )
         workdir = random_labels.main(config)
         return self._rows("random_labels", workdir and workdir / random_labels.folder_of(1.0))
@@ -159,16 +144,11 @@ class Runs:
     def etf_heads(self) -> dict[str, list[Row]]:
         """Returns the records of a network with a learned head, and with a simplex for its head."""
         config = etf_head.Config(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            num_train=self.num_train,
-            num_test=self.num_test,
+            **self._on_images("etf_head"),
             width=256,
             depth=3,
             epochs=100,
             measure_every=100,
-            workdir=self.folder / "etf_head",
-            resume=self.resume,
         )
         workdir = etf_head.main(config)
         return {head: self._rows(head, workdir and workdir / head) for head in etf_head.HEADS}
@@ -203,11 +183,8 @@ class Runs:
     def unknown_images(self) -> dict[str, list[Row]]:
         """Returns the records of scores that tell foreign images, and of the network that they are of."""
         config = ood_detection.Config(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
+            **self._on_images("ood_detection"),
             ood_dataset=self.foreign,
-            num_train=self.num_train,
-            num_test=self.num_test,
             width=256,
             loss="squared",
             epochs=200,
@@ -215,12 +192,20 @@ class Runs:
             optimizer="adamw",
             learning_rate=1e-3,
             weight_decay=1.0,
-            workdir=self.folder / "ood_detection",
-            resume=self.resume,
         )
         workdir = ood_detection.main(config)
         rows = self._rows("ood_detection", workdir)
         return {"scores": rows, "training": self._rows("training", workdir and workdir / "training")}
+
+    def _on_images(self, folder: str) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset,
+            "data_dir": self.data_dir,
+            "num_train": self.num_train,
+            "num_test": self.num_test,
+            "workdir": self.folder / folder,
+            "resume": self.resume,
+        }
 
     @staticmethod
     def _rows(name: str, workdir: Path | None) -> list[Row]:
