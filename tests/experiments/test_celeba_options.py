@@ -37,7 +37,7 @@ def test_a_run_that_does_not_fit_is_refused_before_any_work(tmp_path, monkeypatc
     with pytest.raises(MemoryEstimateError) as caught:
         celeba.main(config)
     text = str(caught.value)
-    assert "not enough memory: the data needs 14.4 GiB in float64 and the run about 96.8 GiB at once" in text
+    assert "not enough memory: the data needs 14.4 GiB in float64 and the run about 97.1 GiB at once" in text
     assert "24.0 GiB are free: use --num-per-class=" in text
     assert list(tmp_path.iterdir()) == []
 

@@ -85,7 +85,7 @@ def test_contradicting_duplicates_are_named_where_there_is_no_ridge(tmp_path, mo
 
 def test_too_little_memory_is_explained_before_it_happens(tmp_path, monkeypatch):
     # A few of the 1000 digits would fit.
-    monkeypatch.setattr(deep_rfm.devices, "free_bytes", lambda _: 710 * 2**20)
+    monkeypatch.setattr(deep_rfm.devices, "free_bytes", lambda _: estimate.BASE_BYTES + 10 * 2**20)
     with pytest.raises(
         ValueError, match=r"not enough memory: K needs 8 MiB in float64 .* use .*--num-train="
     ):

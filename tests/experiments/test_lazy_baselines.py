@@ -250,7 +250,7 @@ def test_a_dry_run_writes_nothing_and_downloads_nothing(tmp_path, monkeypatch, c
 
 
 def test_too_little_memory_is_told_before_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(lazy_baselines.devices, "free_bytes", lambda _: 700 * 2**20 + 400_000)
+    monkeypatch.setattr(lazy_baselines.devices, "free_bytes", lambda _: estimate.BASE_BYTES + 400_000)
     with pytest.raises(
         estimate.MemoryEstimateError, match=r"use --num-train=\d+ with --num-validation=\d+\ntime"
     ):
