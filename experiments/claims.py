@@ -258,6 +258,8 @@ def check(name: str, runs: reading.Runs) -> list[Finding]:
 
 def shown(finding: Finding) -> str:
     """Returns a finding in lines of text."""
+    if finding.verdict == "not run":
+        return f"[{finding.claim}] {finding.found}"
     lines = [f"[{finding.verdict}] {finding.claim} ({finding.source})"]
     lines += [f"    expected: {finding.expected}", f"    found:    {finding.found}"]
     return "\n".join(lines)
