@@ -214,6 +214,10 @@ def _checked_fit(
     averages: Float[Array, "n b"] | None,
     name: str,
 ) -> ConvRFM:
+    if averages is not None and (averages.ndim != 2 or len(averages) != len(images)):
+        raise ValueError(
+            f"averages must have a row for each of the {len(images)} images: got shape {averages.shape}"
+        )
     machine, added_ridge, diagnostics, cosines = _jitted_fit(
         kernel, images, targets, ridge, solver or quick_cholesky_solve, averages
     )

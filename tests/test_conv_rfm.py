@@ -242,6 +242,8 @@ def test_cosines_of_blocks_are_of_the_kernel_that_was_solved():
         expected = (gram / np.outer(roots, roots)).reshape(2, 4, 2, 4).mean(axis=(1, 3))
         assert_close(conv.block_cosines, expected, np.float64, "product")
     assert fit_conv_machine(KERNEL, images, targets, ridge=RIDGE).block_cosines is None
+    with as_a_user(), pytest.raises(ValueError, match=r"a row for each of the 8 images: got shape \(9, 2\)"):
+        fit_conv_machine(KERNEL, images, targets, ridge=RIDGE, averages=jnp.ones((9, 2)))
 
 
 def test_a_solver_that_never_has_the_kernel_matrix_is_refused():

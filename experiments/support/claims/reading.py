@@ -67,6 +67,12 @@ def at_end(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["epoch"] == last]
 
 
+def by_update(rows: Sequence[Row], metric: str) -> list[float]:
+    """Returns the mean over seeds of a metric, of the plain kernel and after each update of M."""
+    updates = sorted({row["iteration"] for row in rows})
+    return [mean(values(rows, metric, iteration=at)) for at in updates]
+
+
 def at_head(rows: Sequence[Row], metric: str) -> float:
     """Returns the mean over seeds of a metric at what the last layer of a network receives."""
     head = max(row["layer"] for row in rows if row["stage"] == "input")

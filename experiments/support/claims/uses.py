@@ -4,20 +4,19 @@ import math
 from statistics import mean
 
 from experiments.support.claims.findings import Finding, verdict_of
-from experiments.support.claims.reading import Runs, at_end, at_head, values
+from experiments.support.claims.reading import Runs, at_end, at_head, by_update, values
 
 
 def rfm_beats_its_kernel(runs: Runs) -> list[Finding]:
     """Held-out R^2 of a plain kernel and after updates of M."""
     rows = runs.low_rank()
-    updates = sorted({row["iteration"] for row in rows})
-    plain, learned = (mean(values(rows, "test_r2", iteration=at)) for at in (updates[0], updates[-1]))
+    plain, *_, learned = found = by_update(rows, "test_r2")
     return [
         Finding(
             "An RFM beats its kernel where few directions matter",
             "Radhakrishnan et al. 2024, low-rank task; slides, table of tasks",
             "test R2 rises by 0.1 or more",
-            f"{plain:.3f} -> {learned:.3f} after {updates[-1]} updates (y = x0 x1 1[x5 > 0], 1000 points, "
+            f"{plain:.3f} -> {learned:.3f} after {len(found) - 1} updates (y = x0 x1 1[x5 > 0], 1000 points, "
             f"{len({row['seed'] for row in rows})} seeds)",
             verdict_of(learned > plain + 0.1),
         ),
@@ -27,8 +26,7 @@ def rfm_beats_its_kernel(runs: Runs) -> list[Finding]:
 def patches_beat_their_kernel(runs: Runs) -> list[Finding]:
     """Held-out accuracy of a convolutional kernel and after one update of the AGOP of patches."""
     rows = runs.stars()
-    updates = sorted({row["iteration"] for row in rows})
-    plain, learned = (100 * mean(values(rows, "test_accuracy", iteration=at)) for at in updates[:2])
+    plain, learned = (100 * value for value in by_update(rows, "test_accuracy")[:2])
     return [
         Finding(
             "The AGOP of patches helps a convolutional kernel: stars in noise",
